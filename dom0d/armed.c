@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "armed.h"
+
+#include <errno.h>
+#include <lmdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "err.h"
+#include "log.h"
+#include "wire.h"
+
+/* Key: uuid. Record, little endian: u32 version, u32 channels, u64 rate, u16
+ * length of the host, u16 of the command, u32 seconds of 1970 since when its
+ * domain is not here (0: it is), host, command. And under the key
+ * "calibration": u32 version, u32 samples, u64 nanoseconds a page, u64
+ * fixed and u64 overhead microseconds. Under "profile" and a uuid:
+ * docs/formats/profile.md. */
+#define RECORD_VERSION 1u
+#define CALIBRATION "calibration"
+#define CALIBRATION_BYTES 32u
+#define MAX_PAGE_US 1e6
+#define MAX_FIXED_MS 1e6
+#define PROFILE "profile"
+#define PROFILE_KEY (sizeof(PROFILE) - 1 + FC_UUID_BYTES)
+#define MAP_BYTES (64u << 20) /* thousands of guests and their profiles */
+
+struct fc_armed_db {
+    MDB_env *env;
+    MDB_dbi dbi;
+};
+
+ssize_t fc_armed_encode(const struct fc_armed *armed, void *out, size_t cap)
+{
+    struct fc_writer w = fc_writer_of(out, cap);
+    size_t host = strlen(armed->host), command = strlen(armed->command);
+    fc_put_u32(&w, RECORD_VERSION);
+    fc_put_u32(&w, armed->channels);
+    fc_put_u64(&w, armed->rate_bytes);
+    fc_put_u16(&w, (uint16_t)host);
+    fc_put_u16(&w, (uint16_t)command);
+    fc_put_u32(&w, armed->away_since_s);
+    fc_put_bytes(&w, armed->host, host);
+    fc_put_bytes(&w, armed->command, command);
+    return w.bad ? FC_ETOOBIG : (ssize_t)fc_writer_used(&w);
+}
+
+static bool take_text(struct fc_reader *r, size_t len, char *out, size_t cap)
+{
+    const uint8_t *text = fc_get_bytes(r, len);
+    if (!text || len >= cap || memchr(text, '\0', len))
+        return false;
+    memcpy(out, text, len);
+    out[len] = '\0';
+    return true;
+}
+
+int fc_armed_decode(const void *buf, size_t len, struct fc_armed *armed_r)
+{
+    struct fc_reader r = fc_reader_of(buf, len);
+    memset(armed_r, 0, sizeof(*armed_r));
+    uint32_t version = fc_get_u32(&r);
+    armed_r->channels = fc_get_u32(&r);
+    armed_r->rate_bytes = fc_get_u64(&r);
+    uint16_t host = fc_get_u16(&r), command = fc_get_u16(&r);
+    armed_r->away_since_s = fc_get_u32(&r);
+    if (r.bad || version != RECORD_VERSION ||
+        armed_r->channels > FC_UPLINK_CHANNELS)
+        return FC_EFORMAT;
+    if (!take_text(&r, host, armed_r->host, sizeof(armed_r->host)) ||
+        !take_text(&r, command, armed_r->command, sizeof(armed_r->command)) ||
+        fc_reader_left(&r) || !fc_settings_host_ok(armed_r->host))
+        return FC_EFORMAT;
+    return 0;
+}
+
+static int of_mdb(int r)
+{
+    if (r == MDB_MAP_FULL)
+        return FC_EFULL;
+    if (r == MDB_INVALID || r == MDB_VERSION_MISMATCH || r == MDB_CORRUPTED)
+        return FC_EFORMAT;
+    errno = r > 0 ? r : EIO;
+    return r ? FC_EIO : 0;
+}
+
+int fc_armed_db_open(const char *dir, struct fc_armed_db **db_r)
+{
+    MDB_txn *txn = NULL;
+    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+        return FC_ESYS;
+    struct fc_armed_db *db = calloc(1, sizeof(*db));
+    if (!db)
+        return FC_ENOMEM;
+    int r = mdb_env_create(&db->env);
+    if (!r)
+        r = mdb_env_set_mapsize(db->env, MAP_BYTES);
+    if (!r)
+        r = mdb_env_open(db->env, dir, 0, 0600);
+    if (!r)
+        r = mdb_txn_begin(db->env, NULL, 0, &txn);
+    if (!r)
+        r = mdb_dbi_open(txn, NULL, 0, &db->dbi);
+    if (!r) {
+        r = mdb_txn_commit(txn);
+        txn = NULL;
+    }
+    if (r) {
+        int rc = of_mdb(r);
+        if (txn)
+            mdb_txn_abort(txn);
+        fc_armed_db_close(db);
+        return rc == FC_EIO ? FC_ESYS : rc;
+    }
+    *db_r = db;
+    return 0;
+}
+
+void fc_armed_db_close(struct fc_armed_db *db)
+{
+    if (!db)
+        return;
+    int saved = errno;
+    if (db->env)
+        mdb_env_close(db->env);
+    free(db);
+    errno = saved;
+}
+
+/* Puts the record, or with a NULL value removes it. */
+static int change(struct fc_armed_db *db, const void *key_bytes, size_t len,
+                  MDB_val *value)
+{
+    uint8_t bytes[PROFILE_KEY];
+    MDB_val key = { len, bytes };
+    MDB_txn *txn;
+    memcpy(bytes, key_bytes, len);
+    int r = mdb_txn_begin(db->env, NULL, 0, &txn);
+    if (r)
+        return of_mdb(r);
+    r = value ? mdb_put(txn, db->dbi, &key, value, 0)
+              : mdb_del(txn, db->dbi, &key, NULL);
+    if (r && r != MDB_NOTFOUND) {
+        mdb_txn_abort(txn);
+        return of_mdb(r);
+    }
+    return of_mdb(mdb_txn_commit(txn));
+}
+
+int fc_armed_db_put(struct fc_armed_db *db, const struct fc_armed *armed)
+{
+    uint8_t record[FC_ARMED_RECORD];
+    ssize_t n = fc_armed_encode(armed, record, sizeof(record));
+    if (n < 0)
+        return (int)n;
+    MDB_val value = { (size_t)n, record };
+    return change(db, armed->uuid, FC_UUID_BYTES, &value);
+}
+
+int fc_armed_db_remove(struct fc_armed_db *db, const uint8_t *uuid)
+{
+    return change(db, uuid, FC_UUID_BYTES, NULL);
+}
+
+static bool is_profile(const MDB_val *key)
+{
+    return key->mv_size == PROFILE_KEY &&
+           !memcmp(key->mv_data, PROFILE, sizeof(PROFILE) - 1);
+}
+
+static void profile_key(const uint8_t *uuid, uint8_t bytes[PROFILE_KEY])
+{
+    memcpy(bytes, PROFILE, sizeof(PROFILE) - 1);
+    memcpy(bytes + sizeof(PROFILE) - 1, uuid, FC_UUID_BYTES);
+}
+
+/* Begins a walk through all records; LMDB's code. */
+static int walk(struct fc_armed_db *db, unsigned flags, MDB_txn **txn_r,
+                MDB_cursor **cursor_r)
+{
+    int r = mdb_txn_begin(db->env, NULL, flags, txn_r);
+    if (r)
+        return r;
+    r = mdb_cursor_open(*txn_r, db->dbi, cursor_r);
+    if (r)
+        mdb_txn_abort(*txn_r);
+    return r;
+}
+
+int fc_armed_db_each(struct fc_armed_db *db,
+                     void (*each)(void *user, const struct fc_armed *armed),
+                     void *user)
+{
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int r = walk(db, MDB_RDONLY, &txn, &cursor);
+    if (r)
+        return of_mdb(r);
+    while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
+        struct fc_armed armed;
+        if (key.mv_size == strlen(CALIBRATION) || is_profile(&key))
+            continue;
+        if (key.mv_size != FC_UUID_BYTES ||
+            fc_armed_decode(value.mv_data, value.mv_size, &armed)) {
+            fc_warn("a damaged record of an armed guest is left out");
+            continue;
+        }
+        memcpy(armed.uuid, key.mv_data, FC_UUID_BYTES);
+        each(user, &armed);
+    }
+    mdb_cursor_close(cursor);
+    mdb_txn_abort(txn);
+    return r == MDB_NOTFOUND ? 0 : of_mdb(r);
+}
+
+void fc_armed_db_calibration(struct fc_armed_db *db, struct fc_calibration *c)
+{
+    char name[] = CALIBRATION;
+    MDB_val key = { strlen(name), name }, value;
+    MDB_txn *txn;
+
+    memset(c, 0, sizeof(*c));
+    if (mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn))
+        return;
+    if (!mdb_get(txn, db->dbi, &key, &value)) {
+        struct fc_reader r = fc_reader_of(value.mv_data, value.mv_size);
+        uint32_t version = fc_get_u32(&r), samples = fc_get_u32(&r);
+        double page_us = (double)fc_get_u64(&r) / 1000.0;
+        double fixed_ms = (double)fc_get_u64(&r) / 1000.0;
+        double overhead_ms = (double)fc_get_u64(&r) / 1000.0;
+        if (!r.bad && version == RECORD_VERSION && page_us <= MAX_PAGE_US &&
+            fixed_ms <= MAX_FIXED_MS && overhead_ms <= MAX_FIXED_MS)
+            *c = (struct fc_calibration){ page_us, fixed_ms, overhead_ms,
+                                          samples };
+    }
+    mdb_txn_abort(txn);
+}
+
+int fc_armed_db_calibrate(struct fc_armed_db *db,
+                          const struct fc_calibration *c)
+{
+    uint8_t record[CALIBRATION_BYTES];
+    struct fc_writer w = fc_writer_of(record, sizeof(record));
+    fc_put_u32(&w, RECORD_VERSION);
+    fc_put_u32(&w, c->samples);
+    fc_put_u64(&w, (uint64_t)(c->page_us * 1000.0));
+    fc_put_u64(&w, (uint64_t)(c->fixed_ms * 1000.0));
+    fc_put_u64(&w, (uint64_t)(c->overhead_ms * 1000.0));
+    MDB_val value = { sizeof(record), record };
+    return change(db, CALIBRATION, strlen(CALIBRATION), &value);
+}
+
+int fc_armed_db_profile(struct fc_armed_db *db, const uint8_t *uuid,
+                        struct fc_profile *profile_r, char *why, size_t why_len)
+{
+    uint8_t bytes[PROFILE_KEY];
+    MDB_val key = { sizeof(bytes), bytes }, value;
+    MDB_txn *txn;
+
+    profile_key(uuid, bytes);
+    fc_profile_init(profile_r);
+    int r = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+    if (r)
+        return of_mdb(r);
+    r = mdb_get(txn, db->dbi, &key, &value);
+    int rc = r == MDB_NOTFOUND ? FC_ENOENT : of_mdb(r);
+    if (!rc)
+        rc = fc_profile_decode(value.mv_data, value.mv_size, profile_r, why,
+                               why_len);
+    mdb_txn_abort(txn);
+    return rc;
+}
+
+int fc_armed_db_profile_put(struct fc_armed_db *db, const uint8_t *uuid,
+                            const struct fc_profile *profile)
+{
+    uint8_t bytes[PROFILE_KEY], record[FC_PROFILE_BYTES];
+    ssize_t n = fc_profile_encode(profile, record, sizeof(record));
+    if (n < 0)
+        return (int)n;
+    MDB_val value = { (size_t)n, record };
+    profile_key(uuid, bytes);
+    return change(db, bytes, sizeof(bytes), &value);
+}
+
+/* Whether the profile was used since then; a damaged one was not. */
+static bool is_in_use(const MDB_val *value, uint64_t before_s)
+{
+    struct fc_profile profile;
+    char why[80];
+    return !fc_profile_decode(value->mv_data, value->mv_size, &profile, why,
+                              sizeof(why)) &&
+           profile.last_s >= before_s;
+}
+
+int fc_armed_db_profile_prune(struct fc_armed_db *db, uint64_t before_s)
+{
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int removed = 0;
+    int r = walk(db, 0, &txn, &cursor);
+    if (r)
+        return of_mdb(r);
+    while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
+        if (!is_profile(&key) || is_in_use(&value, before_s))
+            continue;
+        r = mdb_cursor_del(cursor, 0);
+        if (r)
+            break;
+        removed++;
+    }
+    mdb_cursor_close(cursor);
+    if (r != MDB_NOTFOUND) {
+        mdb_txn_abort(txn);
+        return of_mdb(r);
+    }
+    r = mdb_txn_commit(txn);
+    return r ? of_mdb(r) : removed;
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "daemon.h"
+
+/* Numbers that are for people have no use for more digits than these. */
+static double rounded(double v)
+{
+    return round(v * 1000) / 1000;
+}
+
+static void put_int(struct json_object *o, const char *key, uint64_t v)
+{
+    json_object_object_add(o, key, json_object_new_int64((int64_t)v));
+}
+
+static void put_double(struct json_object *o, const char *key, double v)
+{
+    json_object_object_add(o, key, json_object_new_double(rounded(v)));
+}
+
+static void put_text(struct json_object *o, const char *key, const char *v)
+{
+    json_object_object_add(o, key, json_object_new_string(v));
+}
+
+struct json_object *fc_json_estimate(const struct fc_estimate *e)
+{
+    struct json_object *o = json_object_new_object();
+    put_int(o, "bytes", e->bytes);
+    put_int(o, "total_ms", e->total_ms);
+    put_int(o, "downtime_ms", e->downtime_ms);
+    put_double(o, "confidence", e->confidence);
+    put_int(o, "link_bps", (uint64_t)e->link_bps);
+    put_int(o, "missing_pages", e->missing_pages);
+    put_int(o, "missing_bytes", e->missing_bytes);
+    put_int(o, "reference_pages", e->reference_pages);
+    put_int(o, "zero_pages", e->zero_pages);
+    put_int(o, "rounds", e->rounds);
+    json_object_object_add(o, "link_known",
+                           json_object_new_boolean(e->link_known));
+    json_object_object_add(o, "converges",
+                           json_object_new_boolean(e->converges));
+    put_text(o, "basis", e->basis);
+    return o;
+}
+
+void fc_daemon_estimate(struct fc_daemon *d, const struct fc_domain *domain,
+                        uint32_t max_downtime_ms, struct fc_estimate *e)
+{
+    static const struct fc_curve unknown;
+    const struct fc_armed_guest *a = fc_daemon_armed(d, domain->uuid);
+    if (a && a->guest) {
+        fc_guest_estimate(a->guest, max_downtime_ms, e);
+        return;
+    }
+    const struct fc_settings *s =
+        fc_daemon_guest_settings(d, domain->uuid, false);
+    if (!s)
+        s = &d->settings;
+    struct fc_estimate_in in = {
+        .pages = domain->pages,
+        .link_bps = fc_settings_double(s, FC_SET_LINK_RATE),
+        .curve = &unknown,
+        .page_us = d->calibration.page_us,
+        .page_us_learned = d->calibration.page_us > 0,
+        .fixed_ms = d->calibration.samples ? d->calibration.fixed_ms : 100,
+        .overhead_ms = d->calibration.overhead_ms,
+        .max_downtime_ms =
+            max_downtime_ms ? max_downtime_ms
+                            : (uint32_t)fc_settings_u64(s, FC_SET_MAX_DOWNTIME),
+        .max_rounds = 30,
+    };
+    fc_estimate_run(&in, e);
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+    double p = whole ? 100.0 * (double)part / (double)whole : 0;
+    return p > 100 ? 100 : p;
+}
+
+/* Whom the predictor trusts, and how its staging list keeps its promise. */
+static void put_prediction(struct json_object *o, const struct fc_predict *p)
+{
+    char method[FC_PREDICT_METHOD];
+    struct fc_staleness_view v;
+    put_text(o, "method", fc_predict_method(p, method));
+    if (!p->lists)
+        return;
+    fc_lists_look(p->lists, &v);
+    put_double(o, "list_confidence", (double)v.confidence);
+    put_double(o, "list_right_percent",
+               v.labels ? 100 - 100 * (double)v.seen : 0);
+}
+
+/* What only an armed guest has. */
+static void put_staging(struct json_object *o, const struct fc_guest *g)
+{
+    struct fc_uplink_status s;
+    const char *reason, *state = fc_guest_state(g, &reason);
+    uint64_t clean = g->pages.valid + g->pages.zero;
+    fc_uplink_status(g->uplink, &s);
+    put_text(o, "state", state);
+    put_text(o, "reason", reason);
+    put_int(o, "zero_pages", g->pages.zero);
+    put_int(o, "staged_pages", g->pages.staged);
+    put_int(o, "valid_pages", g->pages.valid);
+    put_double(o, "staged_percent",
+               percent(g->pages.staged + g->pages.zero, g->domain_pages));
+    put_double(o, "valid_percent", percent(clean, g->domain_pages));
+    put_double(o, "dirty_rate_pps", g->sampler.written_per_s);
+    put_int(o, "staged_bytes", s.sent_bytes);
+    put_int(o, "channels", s.channels);
+    put_int(o, "rate_bytes",
+            g->armed.rate_bytes
+                ? g->armed.rate_bytes
+                : fc_settings_u64(g->settings, FC_SET_STAGE_RATE));
+    put_double(o, "log_share_percent", g->sampler.log_share * 100);
+    put_prediction(o, &g->predict);
+    put_int(o, "memory_bytes", fc_guest_bytes(g));
+}
+
+static void put_plain(struct json_object *o, const char *state,
+                      const char *reason)
+{
+    put_text(o, "state", state);
+    put_text(o, "reason", reason);
+    put_int(o, "zero_pages", 0);
+    put_int(o, "staged_pages", 0);
+    put_int(o, "valid_pages", 0);
+    put_double(o, "staged_percent", 0);
+    put_double(o, "valid_percent", 0);
+    put_double(o, "dirty_rate_pps", 0);
+    put_int(o, "staged_bytes", 0);
+    put_int(o, "channels", 0);
+    put_int(o, "rate_bytes", 0);
+    put_double(o, "log_share_percent", 0);
+}
+
+struct json_object *fc_json_guest(struct fc_daemon *d,
+                                  const struct fc_domain *domain,
+                                  const struct fc_armed_guest *armed)
+{
+    struct json_object *o = json_object_new_object();
+    struct fc_estimate estimate;
+    char uuid[FC_UUID_TEXT];
+
+    fc_uuid_format(domain->uuid, uuid);
+    put_text(o, "name", domain->name);
+    put_text(o, "uuid", uuid);
+    put_int(o, "domid", domain->domid);
+    put_text(o, "type", fc_domain_type_name(domain->type));
+    json_object_object_add(o, "armed", json_object_new_boolean(armed != NULL));
+    put_text(o, "host", armed ? armed->armed.host : "");
+    put_int(o, "pages", domain->pages);
+    if (armed && armed->guest)
+        put_staging(o, armed->guest);
+    else if (fc_daemon_hold(d, domain->uuid))
+        put_plain(o, "migrating", "");
+    else if (armed && armed->why[0])
+        put_plain(o, "refused", armed->why);
+    else
+        put_plain(o, "idle", "");
+    put_double(o, "cpu_percent", domain->cpu_percent);
+    put_double(o, "vif_bytes_ps", domain->vif_bytes_ps);
+    put_double(o, "vbd_bytes_ps", domain->vbd_bytes_ps);
+    fc_daemon_estimate(d, domain, 0, &estimate);
+    json_object_object_add(o, "estimate", fc_json_estimate(&estimate));
+    return o;
+}
+
+/* "23 h", "59 min", "5 s" */
+static void format_left(uint32_t seconds, char *out, size_t cap)
+{
+    if (seconds >= 7200)
+        snprintf(out, cap, "%u h", seconds / 3600);
+    else if (seconds >= 120)
+        snprintf(out, cap, "%u min", seconds / 60);
+    else
+        snprintf(out, cap, "%u s", seconds);
+}
+
+struct json_object *fc_json_away(struct fc_daemon *d,
+                                 const struct fc_armed_guest *a)
+{
+    struct json_object *o = json_object_new_object();
+    uint32_t left = fc_daemon_away_left_s(d, a, (uint32_t)time(NULL));
+    char uuid[FC_UUID_TEXT], in[32], reason[96];
+    format_left(left, in, sizeof(in));
+    snprintf(reason, sizeof(reason),
+             "its domain does not run here; disarmed in %s", in);
+    fc_uuid_format(a->armed.uuid, uuid);
+    put_text(o, "name", uuid);
+    put_text(o, "uuid", uuid);
+    put_int(o, "domid", 0);
+    put_text(o, "type", "");
+    json_object_object_add(o, "armed", json_object_new_boolean(1));
+    put_text(o, "host", a->armed.host);
+    put_int(o, "pages", 0);
+    put_plain(o, "idle", reason);
+    put_int(o, "disarm_in_s", left);
+    return o;
+}
+
+struct json_object *fc_json_guests(struct fc_daemon *d)
+{
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < d->domains.count; i++) {
+        const struct fc_domain *domain = &d->domains.list[i];
+        json_object_array_add(
+            list, fc_json_guest(d, domain, fc_daemon_armed(d, domain->uuid)));
+    }
+    for (const struct fc_armed_guest *a = d->armed; a; a = a->next)
+        if (!fc_domains_by_uuid(&d->domains, a->armed.uuid))
+            json_object_array_add(list, fc_json_away(d, a));
+    return list;
+}
+
+static void add_guest_counters(struct json_object *o, const struct fc_daemon *d)
+{
+    uint64_t cleans = 0, peeks = 0, pauses = 0, sent = 0, bytes = 0, same = 0,
+             evicted = 0, refused = 0, memory = 0;
+    for (const struct fc_armed_guest *a = d->armed; a; a = a->next) {
+        const struct fc_guest *g = a->guest;
+        struct fc_uplink_status s;
+        if (!g)
+            continue;
+        fc_uplink_status(g->uplink, &s);
+        cleans += g->sampler.cleans;
+        peeks += g->sampler.peeks;
+        pauses += g->sampler.pauses;
+        sent += g->stager.pages_sent;
+        same += g->stager.pages_same;
+        evicted += g->stager.pages_evicted;
+        refused += g->stager.pages_refused;
+        bytes += s.sent_bytes;
+        memory += fc_guest_bytes(g);
+    }
+    put_int(o, "log_cleans", cleans);
+    put_int(o, "log_peeks", peeks);
+    put_int(o, "log_pauses", pauses);
+    put_int(o, "staged_pages_sent", sent);
+    put_int(o, "staged_pages_unchanged", same);
+    put_int(o, "staged_pages_evicted", evicted);
+    put_int(o, "staged_pages_refused", refused);
+    put_int(o, "staged_bytes", bytes);
+    put_int(o, "guest_state_bytes", memory);
+}
+
+struct json_object *fc_json_counters(struct fc_daemon *d)
+{
+    struct json_object *o = json_object_new_object();
+    struct fc_keepers_status k;
+    fc_keepers_status(d->keepers, &k);
+    put_int(o, "uptime_ms", fc_now_ms() - d->start_ms);
+    put_int(o, "domains", d->domains.count);
+    put_int(o, "armed_guests", d->armed_count);
+    put_int(o, "clients", fc_control_clients(d->control));
+    put_int(o, "arms", d->counters.arms);
+    put_int(o, "disarms", d->counters.disarms);
+    put_int(o, "migrations", d->counters.migrations);
+    put_int(o, "migrations_failed", d->counters.migrations_failed);
+    put_int(o, "migration_bytes", d->counters.migration_bytes);
+    put_int(o, "leftovers_removed", d->counters.leftovers_removed);
+    put_double(o, "learned_page_us", d->calibration.page_us);
+    put_double(o, "learned_fixed_ms", d->calibration.fixed_ms);
+    put_double(o, "learned_overhead_ms", d->calibration.overhead_ms);
+    add_guest_counters(o, d);
+    put_int(o, "keepers", k.keepers);
+    put_int(o, "keeper_channels", k.channels);
+    put_int(o, "keeper_channels_received", d->counters.channels_received);
+    put_int(o, "keeper_pages", k.pages);
+    put_int(o, "keeper_used_bytes", k.used_bytes);
+    put_int(o, "keeper_budget_bytes", k.budget_bytes);
+    put_int(o, "keeper_received_bytes", k.received_bytes);
+    put_int(o, "keeper_pages_evicted", k.evicted);
+    return o;
+}

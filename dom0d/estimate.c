@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "estimate.h"
+
+#include <string.h>
+
+/*
+ * The helper's policy, played through: round 1 sends what is missing and a
+ * reference for each valid page; each further round sends what was written
+ * while the one before it ran. Before these it waits until the guest dirties
+ * few pages more, which tells what it writes all the time; that is dropped from
+ * the round, since it will come in the next. The rounds end when what is left
+ * fits the downtime, when it stops shrinking (after a hunt for a lull), or at
+ * their limit.
+ *
+ * A round lasts as long as its bytes take on the link or its pages, of whatever
+ * kind, take to be mapped, hashed, encoded and restored: these run beside each
+ * other. On a fast link or a slow host it is the pages; what one costs, earlier
+ * migrations have told, and so what starting and ending takes.
+ */
+#define REFERENCE_BYTES 16.0
+#define ASSUMED_LINK_BPS 12.5e6 /* 100 Mbit/s, when nothing is known */
+#define ASSUMED_PAGE_BYTES 2048.0
+/* As the helper has them: xl-ext/policy.c and precopy.c. */
+#define SHRINKS 0.9 /* less than this of the least so far */
+#define STUCK_ROUNDS 2u
+#define HUNT_MS 3000.0
+#define HOLD_MS 3000.0
+#define HOLD_SHARE 4.0
+#define HOLD_STEP_MS 50.0
+#define HELPER_FIXED_MS 100.0
+/* A link this busy is what the migration waited for. */
+#define LINK_BOUND 0.7
+#define LEARN_WEIGHT 0.4 /* of a new migration */
+#define LEAST_PAGES 1000u
+#define LEAST_FIXED_MS 10.0
+
+static double at_least(double v, double least)
+{
+    return v > least ? v : least;
+}
+
+/* How much to believe it: of the link's rate, the curve, the pages known. */
+static double confidence_of(const struct fc_estimate_in *in)
+{
+    double link = 1.0, curve, known;
+    uint32_t samples = in->curve->samples[2]; /* of one second */
+    if (in->link_bps <= 0)
+        link = 0.2;
+    else if (in->link_samples && in->link_samples < 16)
+        link = 0.4 + 0.6 * in->link_samples / 16.0;
+    curve = samples < 8 ? 0.2 + 0.8 * samples / 8.0 : 1.0;
+    known = in->pages ? 0.3 + 0.7 * (double)in->known / (double)in->pages : 1;
+    if (known > 1)
+        known = 1;
+    return link * curve * known * (in->page_us_learned ? 1.0 : 0.5);
+}
+
+static double round_ms(const struct fc_estimate_in *in, double link_bps,
+                       double bytes, double pages)
+{
+    double link_ms = bytes / link_bps * 1000.0;
+    return at_least(link_ms, pages * in->page_us / 1000.0);
+}
+
+/* Pages a second that can be sent. */
+static double send_rate(const struct fc_estimate_in *in, double link_bps,
+                        double page_bytes)
+{
+    double rate = link_bps / page_bytes;
+    double host = in->page_us > 0 ? 1e6 / in->page_us : rate;
+    return rate < host ? rate : host;
+}
+
+/* How long a round of `send` pages is held back. */
+static double hold_ms(const struct fc_estimate_in *in, double rate, double send)
+{
+    double pages = (double)in->pages, most = send / rate * 1000.0, ms = 0;
+    if (most > HOLD_MS)
+        most = HOLD_MS;
+    while (ms < most) {
+        double grew = fc_curve_at(in->curve, ms + HOLD_STEP_MS, pages) -
+                      fc_curve_at(in->curve, ms, pages);
+        ms += HOLD_STEP_MS;
+        if (grew * HOLD_SHARE <= rate * HOLD_STEP_MS / 1000.0)
+            break;
+    }
+    return ms;
+}
+
+/* The rounds until the guest is stopped; returns the pages left then. */
+static double play_rounds(const struct fc_estimate_in *in, double page_bytes,
+                          double *bytes, double *total_ms,
+                          struct fc_estimate *out)
+{
+    double pages = (double)in->pages, link = out->link_bps;
+    double rate = send_rate(in, link, page_bytes);
+    double budget_ms =
+        at_least((double)in->max_downtime_ms - HELPER_FIXED_MS, 0);
+    double send = (double)out->missing_pages, least = pages;
+    double extra = (double)in->valid * REFERENCE_BYTES;
+    unsigned stuck = 0;
+    for (out->rounds = 1;; out->rounds++) {
+        bool first = out->rounds == 1;
+        double handled = first ? pages : send;
+        double hold = first ? 0 : hold_ms(in, rate, send);
+        double ms = round_ms(in, link, send * page_bytes + extra, handled);
+        double dropped = fc_curve_at(in->curve, first ? ms / 2 : hold, pages);
+        if (dropped > send)
+            dropped = send;
+        double sent = (send - dropped) * page_bytes + extra;
+        ms = hold + round_ms(in, link, sent, handled);
+        *bytes += sent;
+        *total_ms += ms;
+        extra = 0;
+        send = fc_curve_at(in->curve, ms, pages);
+        if (round_ms(in, link, send * page_bytes, send) <= budget_ms) {
+            out->converges = true;
+            return send;
+        }
+        stuck = send > least * SHRINKS ? stuck + 1 : 0;
+        least = send < least ? send : least;
+        if (stuck == STUCK_ROUNDS) {
+            *total_ms += HUNT_MS;
+            return send;
+        }
+        if (out->rounds >= in->max_rounds)
+            return send;
+    }
+}
+
+void fc_estimate_run(const struct fc_estimate_in *in, struct fc_estimate *out)
+{
+    memset(out, 0, sizeof(*out));
+    double page_bytes =
+        in->page_bytes > 0 ? in->page_bytes : ASSUMED_PAGE_BYTES;
+    out->link_bps = in->link_bps > 0 ? in->link_bps : ASSUMED_LINK_BPS;
+    out->link_known = in->link_bps > 0;
+    out->basis = in->link_bps <= 0  ? "assumed, nothing was measured yet"
+                 : in->link_samples ? "measured while staging"
+                                    : "set by link_rate_bytes";
+
+    double known_clean = (double)in->zero + (double)in->valid;
+    double missing = at_least((double)in->pages - known_clean, 0);
+    out->missing_pages = (uint64_t)missing;
+    out->missing_bytes = (uint64_t)(missing * page_bytes);
+    out->reference_pages = in->valid;
+    out->zero_pages = in->zero;
+
+    double bytes = 0, total_ms = in->overhead_ms;
+    double left = play_rounds(in, page_bytes, &bytes, &total_ms, out);
+    double stop_ms =
+        round_ms(in, out->link_bps, left * page_bytes, left) + in->fixed_ms;
+    out->downtime_ms = (uint64_t)stop_ms;
+    out->bytes = (uint64_t)(bytes + left * page_bytes);
+    out->total_ms = (uint64_t)(total_ms + stop_ms);
+    out->confidence = confidence_of(in);
+}
+
+static void blend(double *value, double seen, double weight)
+{
+    *value += weight * (seen - *value);
+}
+
+void fc_calibration_learn(struct fc_calibration *c,
+                          const struct fc_migration *m)
+{
+    double us_per_byte = m->link_bps > 0 ? 1e6 / m->link_bps : 0;
+    if (m->first_pages < LEAST_PAGES || m->first_ms <= 0 || m->outage_ms <= 0)
+        return;
+    double page_us = m->first_ms * 1000.0 / (double)m->first_pages;
+    /* One that waited for its link, or for a link nobody knows, says only that
+     * a page costs no more. */
+    bool by_pages = us_per_byte > 0 && (double)m->first_bytes * us_per_byte <
+                                           LINK_BOUND * m->first_ms * 1000.0;
+    if (by_pages && c->page_us <= 0)
+        c->page_us = page_us;
+    else if (by_pages || page_us < c->page_us)
+        blend(&c->page_us, page_us, LEARN_WEIGHT);
+    double weight = c->samples ? LEARN_WEIGHT : 1.0;
+    double final_ms = (double)m->final_bytes * us_per_byte / 1000.0;
+    blend(&c->fixed_ms, at_least(m->outage_ms - final_ms, LEAST_FIXED_MS),
+          weight);
+    blend(&c->overhead_ms,
+          at_least(m->elapsed_ms - m->precopy_ms - m->outage_ms, 0), weight);
+    c->samples++;
+}

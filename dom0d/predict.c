@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "predict.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "armed.h"
+#include "err.h"
+#include "log.h"
+
+/*
+ * The profile gets what the sampler has averaged, once a minute, and is written
+ * to disk every ten: what a crash may cost is ten minutes of history.
+ *
+ * The guest's hints are looked at every few seconds rather than watched: a
+ * guest that writes them in a loop then costs nothing.
+ */
+#define OBSERVE_MS 60000u
+#define SAVE_MS 600000u
+#define HINTS_MS 5000u
+#define HINTS_LOOKED_AT (2 * FC_HINTS_MAX) /* keys, good ones or not */
+#define HOUR_S 3600u
+#define LIST_ROOM 65536u /* regions, 4 GiB of active memory a list */
+#define LIST_RISK 0.05f
+#define TRUST_MS 60000u /* between two lines in the log */
+#define HEAT_SAMPLE 64u /* pages of a cell */
+#define CURVE_KNOWN 2u  /* samples of a second that make a working set known */
+#define CURVE_SURE 8u
+
+_Static_assert(FC_PROFILE_AGES == FC_CURVE_POINTS,
+               "profile and curve have the same ages");
+
+static void take_profile(struct fc_predict *p)
+{
+    char why[120] = "";
+    fc_profile_init(&p->profile);
+    int rc = p->args.db ? fc_armed_db_profile(p->args.db, p->args.uuid,
+                                              &p->profile, why, sizeof(why))
+                        : FC_ENOENT;
+    if (rc && rc != FC_ENOENT)
+        fc_warn("a guest's profile begins anew, the one on disk cannot be "
+                "used: %s",
+                *why ? why : fc_strerror(rc));
+}
+
+/* A guest goes on without lists when there is no memory for them. */
+static void open_lists(struct fc_predict *p)
+{
+    const struct fc_lists_config config = {
+        .kind = FC_ENGINE_MEMORY,
+        .tick_ms = FC_SCORER_TICK_MS,
+        .horizon_ms = FC_SCORER_HORIZONS_MS,
+        .room = LIST_ROOM,
+        .risk = LIST_RISK,
+        .calm = FC_SCORER_LONG,
+        .busy = FC_SCORER_SHORT,
+    };
+    if (!fc_scorer_engine(p->args.scorer))
+        return;
+    int rc = fc_lists_create(&config, &p->lists);
+    if (rc)
+        fc_warn("no ranked lists are made for a guest: %s", fc_strerror(rc));
+}
+
+void fc_predict_init(struct fc_predict *p, const struct fc_predict_args *args,
+                     uint64_t now_ms)
+{
+    memset(p, 0, sizeof(*p));
+    p->args = *args;
+    p->observed_ms = p->saved_ms = p->listed_ms = now_ms;
+    fc_hints_init(&p->hints);
+    take_profile(p);
+    open_lists(p);
+}
+
+static void save(struct fc_predict *p, uint64_t now_ms)
+{
+    p->saved_ms = now_ms;
+    if (!p->unsaved || !p->args.db)
+        return;
+    p->unsaved = false;
+    int rc = fc_armed_db_profile_put(p->args.db, p->args.uuid, &p->profile);
+    if (rc)
+        fc_warn("cannot write a guest's profile: %s", fc_strerror(rc));
+}
+
+void fc_predict_dispose(struct fc_predict *p)
+{
+    save(p, p->saved_ms);
+    fc_lists_destroy(p->lists);
+    p->lists = NULL;
+}
+
+void fc_predict_domain(struct fc_predict *p, const struct fc_domain *domain)
+{
+    /* Bytes come both ways together: half each is as good a guess as any. */
+    p->rates.cpu = (float)(domain->cpu_percent / 100);
+    p->rates.net_rx = p->rates.net_tx = (float)(domain->vif_bytes_ps / 2);
+    p->rates.vbd_rd = p->rates.vbd_wr = (float)(domain->vbd_bytes_ps / 2);
+}
+
+void fc_predict_migration(struct fc_predict *p, uint64_t total_ms)
+{
+    uint32_t ms = fc_scorer_engine_migration(p->args.scorer, total_ms);
+    if (p->lists && ms)
+        fc_lists_set_horizon(p->lists, FC_SCORER_MIGRATION, ms);
+}
+
+_Static_assert((unsigned)FC_HINTS == (unsigned)FC_HINT_KINDS,
+               "a kind of hint is a number to the engine");
+
+static void pass_rates(struct fc_predict *p, uint64_t now_ms, uint64_t wall_s)
+{
+    fc_hints_features(&p->hints, now_ms, p->rates.hint);
+    p->rates.wall_s = wall_s;
+    fc_scorer_engine_rates(p->args.scorer, &p->rates);
+}
+
+/* Logs whom it trusts when that has changed, but not each of a quick
+ * succession. */
+static void tell_trust(struct fc_predict *p, struct fc_engine *engine,
+                       const char *name, uint64_t now_ms)
+{
+    char text[FC_PREDICT_METHOD];
+    if (now_ms - p->told_ms < TRUST_MS ||
+        !fc_engine_changed(engine, FC_SCORER_LONG))
+        return;
+    p->told_ms = now_ms;
+    fc_info("%s: trusts %s", name, fc_predict_method(p, text));
+}
+
+/* The scorer has been fed: its engine has ticked. */
+static void make_lists(struct fc_predict *p, const struct fc_sampler *sampler,
+                       const char *name, uint64_t now_ms)
+{
+    struct fc_engine *engine = fc_scorer_engine(p->args.scorer);
+    if (!p->lists || sampler->scores == p->scores)
+        return;
+    fc_lists_tick(p->lists, engine, (uint32_t)(now_ms - p->listed_ms), now_ms);
+    p->scores = sampler->scores;
+    p->listed_ms = now_ms;
+    tell_trust(p, engine, name, now_ms);
+}
+
+bool fc_predict_load(const struct fc_sampler *s, struct fc_profile_load *load_r)
+{
+    *load_r = (struct fc_profile_load){ .rate = s->written_per_s };
+    if (s->paused || s->curve.samples[2] < CURVE_KNOWN)
+        return false;
+    for (unsigned i = 0; i < FC_PROFILE_AGES; i++)
+        load_r->pages[i] =
+            fc_curve_at(&s->curve, fc_profile_age_ms[i], (double)s->log->pfns);
+    return true;
+}
+
+static void observe(struct fc_predict *p, const struct fc_sampler *sampler,
+                    uint64_t now_ms, uint64_t wall_s)
+{
+    struct fc_profile_load load;
+    double seconds = (double)(now_ms - p->observed_ms) / 1000.0;
+    p->observed_ms = now_ms;
+    if (!fc_predict_load(sampler, &load))
+        return;
+    fc_profile_add(&p->profile, wall_s, seconds, &load);
+    p->unsaved = true;
+}
+
+static void take_hint(struct fc_predict *p, const char *dir, const char *key,
+                      const char *name, uint64_t now_ms)
+{
+    char path[FC_HINT_NAME + 64], why[120] = "";
+    /* a name too long to be good needs no look at its value */
+    if (strlen(key) >= FC_HINT_NAME)
+        return;
+    snprintf(path, sizeof(path), "%s/%s", dir, key);
+    char *value = p->args.watch->read(p->args.watch_user, path);
+    if (value &&
+        fc_hints_set(&p->hints, key, value, now_ms, why, sizeof(why)) &&
+        !p->hint_refused) {
+        fc_info("%s: %s; bad hints of this guest are ignored", name, why);
+        p->hint_refused = true;
+    }
+    free(value);
+}
+
+static void look_at_hints(struct fc_predict *p, const char *name,
+                          uint64_t now_ms)
+{
+    char dir[64];
+    snprintf(dir, sizeof(dir), "/local/domain/%u/data/forecopy/hints",
+             p->args.domid);
+    p->hints_ms = now_ms;
+    char *names = p->args.watch->list(p->args.watch_user, dir);
+    unsigned looked = 0;
+    fc_hints_begin(&p->hints);
+    for (const char *n = names; n && *n && looked < HINTS_LOOKED_AT;
+         n += strlen(n) + 1, looked++)
+        take_hint(p, dir, n, name, now_ms);
+    fc_hints_end(&p->hints);
+    free(names);
+}
+
+void fc_predict_tick(struct fc_predict *p, const struct fc_sampler *sampler,
+                     const char *name, uint64_t now_ms, uint64_t wall_s)
+{
+    if (now_ms - p->observed_ms >= OBSERVE_MS)
+        observe(p, sampler, now_ms, wall_s);
+    if (now_ms - p->saved_ms >= SAVE_MS)
+        save(p, now_ms);
+    if (now_ms - p->hints_ms >= HINTS_MS)
+        look_at_hints(p, name, now_ms);
+    make_lists(p, sampler, name, now_ms);
+    pass_rates(p, now_ms, wall_s);
+}
+
+static void make_window(const struct fc_profile_forecast *f,
+                        const struct fc_estimate_in *in,
+                        struct fc_profile_window *w)
+{
+    struct fc_curve curve;
+    struct fc_estimate e;
+    struct fc_estimate_in then = *in;
+    for (unsigned i = 0; i < FC_CURVE_POINTS; i++) {
+        curve.pages[i] = f->load.pages[i];
+        curve.samples[i] = f->basis == FC_PROFILE_NOTHING ? 0 : CURVE_SURE;
+    }
+    then.curve = &curve;
+    fc_estimate_run(&then, &e);
+    w->bytes = e.bytes;
+    w->total_ms = e.total_ms;
+    w->downtime_ms = e.downtime_ms;
+    w->converges = e.converges;
+    w->confidence = f->confidence * (float)e.confidence;
+    w->basis = f->basis;
+}
+
+unsigned fc_predict_when(const struct fc_predict *p,
+                         const struct fc_sampler *sampler,
+                         const struct fc_estimate_in *in, uint64_t wall_s,
+                         unsigned hours, struct fc_profile_window *windows,
+                         int *best_r)
+{
+    struct fc_profile_load load;
+    const struct fc_profile_load *now =
+        fc_predict_load(sampler, &load) ? &load : NULL;
+    if (hours > FC_PREDICT_HOURS)
+        hours = FC_PREDICT_HOURS;
+    for (unsigned h = 0; h < hours; h++) {
+        struct fc_profile_forecast f;
+        uint64_t at_s = h ? (wall_s / HOUR_S + h) * HOUR_S : wall_s;
+        fc_profile_expect(&p->profile, wall_s, now, at_s, &f);
+        windows[h] = (struct fc_profile_window){ .start_s = at_s };
+        make_window(&f, in, &windows[h]);
+    }
+    *best_r = fc_profile_best(windows, hours);
+    return hours;
+}
+
+void fc_predict_heat(const struct fc_predict *p, uint32_t horizon_ms,
+                     unsigned cells, struct fc_heatmap *map)
+{
+    const struct fc_scorer *s = p->args.scorer;
+    fc_heatmap_init(map, p->args.pages, cells);
+    for (unsigned c = 0; c < map->cells; c++) {
+        uint64_t first = fc_heatmap_first(map, c);
+        uint64_t n = fc_heatmap_first(map, c + 1) - first;
+        uint64_t step = n / HEAT_SAMPLE + 1;
+        double sum = 0, looked = 0;
+        /* not always at the same place of a region */
+        for (uint64_t at = c % step; at < n; at += step, looked++)
+            sum += (double)s->ops->p_dirty(s->state, first + at, horizon_ms);
+        map->heat[c] = looked > 0 ? (float)(sum / looked) : 0;
+    }
+}
+
+const char *fc_predict_method(const struct fc_predict *p,
+                              char text[FC_PREDICT_METHOD])
+{
+    const struct fc_engine *engine = fc_scorer_engine(p->args.scorer);
+    text[0] = '\0';
+    return engine ? fc_engine_explain(engine, FC_SCORER_LONG, text,
+                                      FC_PREDICT_METHOD)
+                  : p->args.scorer->ops->name;
+}

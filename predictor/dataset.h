@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef FC_DATASET_H
+#define FC_DATASET_H
+
+#include "gru_train.h"
+#include "replay.h"
+
+/*
+ * What a trace has to teach a GRU: the features of its regions, a row at each
+ * of the GRU's steps, with what came afterwards. One thread.
+ */
+struct fc_dataset {
+    uint32_t inputs, rows, room, cap;
+    uint64_t keep;    /* regions whose hash is at most this are kept */
+    float *x;         /* [rows][inputs] */
+    uint8_t *label;   /* bit i: touched within horizon i; bit 4 + i: known */
+    uint64_t *region; /* [rows] first page or extent */
+    /* rows by region and time, and where each region's begin in `order` */
+    uint32_t *order, *start;
+    uint32_t regions; /* `start` has one more */
+};
+
+/*
+ * Plays the trace through an engine and notes its rows; of a trace with more
+ * than `cap` rows, those of some of the regions, chosen by a hash. Errors as
+ * fc_replay_open()'s and the engine's. Dispose of it either way.
+ */
+int fc_dataset_load(struct fc_dataset *d, const char *path, uint32_t step_ms,
+                    const struct fc_replay_options *options, uint32_t cap,
+                    struct fc_replay_info *info_r,
+                    struct fc_trace_problem *problem);
+void fc_dataset_dispose(struct fc_dataset *d);
+
+/*
+ * Copies a window of `steps` rows, chosen by the random numbers `pick`, as
+ * column `column` of a batch of `columns` (its arrays, see fc_gru_batch). A
+ * window that is shorter, or in its beginning stands for one that began long
+ * before (`warm` steps), has labels of no weight there. The dataset has rows.
+ */
+void fc_dataset_window(const struct fc_dataset *d, const uint64_t pick[2],
+                       uint32_t steps, uint32_t warm, uint32_t column,
+                       uint32_t columns, float *x, float *label, float *weight);
+
+#endif

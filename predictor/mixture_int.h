@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef FC_MIXTURE_INT_H
+#define FC_MIXTURE_INT_H
+
+#include "mixture.h"
+
+/*
+ * What the files of the mixture share. No one else includes this.
+ */
+
+/* The band of the guest-wide rate: mixture_phase.c */
+struct fc_mixture_band {
+    double now;         /* octaves, smoothed over about a second */
+    double mean, width; /* of the band, octaves */
+    double age_ms;      /* since the band began */
+    double out_ms;      /* how long it has been out of it */
+    bool begun;
+};
+
+void fc_mixture_band_init(struct fc_mixture_band *b);
+bool fc_mixture_band_left(struct fc_mixture_band *b, float rate,
+                          uint32_t elapsed_ms);
+
+struct fc_mixture_horizon {
+    double pool[FC_MIXTURE_MAX_SCORERS];
+    float shares[FC_MIXTURE_MAX_SCORERS]; /* the same */
+    /* decayed sums; [scorers]: what went out */
+    double loss[FC_MIXTURE_MAX_SCORERS + 1];
+    double losses[FC_MIXTURE_MAX_SCORERS + 1];
+    uint64_t labels;
+    unsigned led_by, since_phase;
+    enum fc_mixture_reason reason;
+    bool changed;
+};
+
+struct fc_mixture {
+    unsigned scorers, horizons;
+    uint32_t simple;
+    const char *const *names;
+    struct fc_mixture_band band;
+    struct fc_mixture_horizon of[FC_MIXTURE_MAX_HORIZONS];
+};
+
+#endif

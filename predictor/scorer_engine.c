@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "scorer_engine.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "err.h"
+
+/*
+ * The dirty log shows that a page was written since the last CLEAN, not when,
+ * nor how often. In an update that continues the one before, the pages that
+ * were not set yet were written in this tick; of the others nothing can be
+ * seen, and they are taken for written again when the engine itself holds that
+ * for the likelier. A hot page thus stays hot through a long window, and one
+ * written once does not become hot by it.
+ */
+#define IMPUTED_P 0.5f
+#define LEAST_MIGRATION_MS 10000u
+#define MOST_MIGRATION_MS 3600000u
+#define MIGRATION_CHANGE 2.0 /* times as long, or short */
+
+struct state {
+    struct fc_engine *engine;
+    struct fc_rates rates;
+    uint64_t *before; /* the bits of the update before */
+    bool continues;   /* they are among those of the next */
+    uint64_t pages;
+    uint32_t horizon_ms[FC_HORIZONS];
+};
+
+static void destroy(void *arg)
+{
+    struct state *s = arg;
+    if (!s)
+        return;
+    fc_engine_destroy(s->engine);
+    free(s->before);
+    free(s);
+}
+
+static int create(uint64_t pages, void **state_r)
+{
+    struct state *s = calloc(1, sizeof(*s));
+    if (!s)
+        return FC_ENOMEM;
+    s->pages = pages;
+    s->before = calloc(pages / 64 + 1, sizeof(*s->before));
+    struct fc_engine_config config = {
+        .kind = FC_ENGINE_MEMORY,
+        .pages = pages,
+        .tick_ms = FC_SCORER_TICK_MS,
+        .horizon_ms = FC_SCORER_HORIZONS_MS,
+    };
+    memcpy(s->horizon_ms, config.horizon_ms, sizeof(s->horizon_ms));
+    int rc = s->before ? fc_engine_create(&config, &s->engine) : FC_ENOMEM;
+    if (rc) {
+        destroy(s);
+        return rc;
+    }
+    *state_r = s;
+    return 0;
+}
+
+static uint64_t words_of(const struct state *s)
+{
+    return (s->pages + 63) / 64;
+}
+
+/* The word without what lies beyond the last page. */
+static uint64_t word_of(const struct state *s, const uint64_t *bits, uint64_t w)
+{
+    uint64_t tail = s->pages - w * 64;
+    return tail < 64 ? bits[w] & ((1ull << tail) - 1) : bits[w];
+}
+
+/* The bits that are taken for written in this tick. */
+static uint64_t written(const struct state *s, uint64_t now, uint64_t before,
+                        uint64_t first)
+{
+    uint64_t hidden = now & before, w = now & ~before;
+    for (; hidden; hidden &= hidden - 1) {
+        unsigned bit = (unsigned)__builtin_ctzll(hidden);
+        if (fc_engine_p(s->engine, first + bit, FC_SCORER_SHORT) >= IMPUTED_P)
+            w |= 1ull << bit;
+    }
+    return w;
+}
+
+static int write_runs(struct fc_engine *engine, uint64_t bits, uint64_t first)
+{
+    int rc = 0;
+    while (bits && !rc) {
+        unsigned from = (unsigned)__builtin_ctzll(bits);
+        uint64_t rest = ~(bits >> from);
+        unsigned len = rest ? (unsigned)__builtin_ctzll(rest) : 64;
+        rc = fc_engine_write(engine, first + from, len);
+        if (from + len >= 64)
+            break;
+        bits &= ~0ull << (from + len);
+    }
+    return rc;
+}
+
+/*
+ * Writes are collected before the first is entered: entering one begins a
+ * round of the engine, in which its chances must not be asked for.
+ */
+static int update(void *arg, const uint64_t *dirty, uint32_t elapsed_ms)
+{
+    struct state *s = arg;
+    bool same = s->continues;
+    int rc = 0;
+    s->continues = false;
+    for (uint64_t w = 0; w < words_of(s); w++) {
+        uint64_t now = word_of(s, dirty, w);
+        uint64_t before = same ? s->before[w] : 0;
+        s->before[w] = now & before ? written(s, now, before, w * 64) : now;
+    }
+    for (uint64_t w = 0; w < words_of(s); w++) {
+        if (s->before[w]) {
+            int r = write_runs(s->engine, s->before[w], w * 64);
+            rc = rc ? rc : r;
+        }
+        s->before[w] = word_of(s, dirty, w);
+    }
+    int r = fc_engine_tick(s->engine, elapsed_ms, &s->rates);
+    return rc ? rc : r;
+}
+
+static void continues(void *arg)
+{
+    struct state *s = arg;
+    s->continues = true;
+}
+
+/* Between the horizons that the engine has at an even risk, as -ln(1-p), and
+ * never less than at a shorter one. */
+static float p_dirty(const void *arg, uint64_t page, uint32_t horizon_ms)
+{
+    const struct state *s = arg;
+    double risk_before = 0, ms_before = 0, risk = 0, ms = 1;
+    for (unsigned h = FC_SCORER_SHORT; h < FC_HORIZONS; h++) {
+        float p = fc_engine_p(s->engine, page, h);
+        risk = fmax(-log1p(-fmin((double)p, 0.99999)), risk_before);
+        if (s->horizon_ms[h] == horizon_ms)
+            return (float)-expm1(-risk);
+        ms = s->horizon_ms[h];
+        if (ms > horizon_ms)
+            break;
+        if (h + 1 < FC_HORIZONS) {
+            risk_before = risk;
+            ms_before = ms;
+        }
+    }
+    double slope = ms > ms_before ? (risk - risk_before) / (ms - ms_before) : 0;
+    return (float)-expm1(-(risk_before + slope * (horizon_ms - ms_before)));
+}
+
+static size_t bytes(const void *arg)
+{
+    const struct state *s = arg;
+    struct fc_engine_stats stats;
+    fc_engine_stats(s->engine, &stats);
+    return sizeof(*s) + (s->pages / 64 + 1) * sizeof(*s->before) +
+           (size_t)stats.bytes;
+}
+
+const struct fc_scorer_ops fc_scorer_mixture = {
+    .name = "mixture",
+    .create = create,
+    .update = update,
+    .continues = continues,
+    .p_dirty = p_dirty,
+    .bytes = bytes,
+    .destroy = destroy,
+};
+
+struct fc_engine *fc_scorer_engine(const struct fc_scorer *scorer)
+{
+    struct state *s = scorer->state;
+    return scorer->ops == &fc_scorer_mixture ? s->engine : NULL;
+}
+
+void fc_scorer_engine_rates(struct fc_scorer *scorer,
+                            const struct fc_rates *rates)
+{
+    struct state *s = scorer->state;
+    if (scorer->ops == &fc_scorer_mixture)
+        s->rates = *rates;
+}
+
+uint32_t fc_scorer_engine_migration(struct fc_scorer *scorer, uint64_t total_ms)
+{
+    struct state *s = scorer->state;
+    if (scorer->ops != &fc_scorer_mixture)
+        return 0;
+    total_ms = total_ms > LEAST_MIGRATION_MS ? total_ms : LEAST_MIGRATION_MS;
+    total_ms = total_ms < MOST_MIGRATION_MS ? total_ms : MOST_MIGRATION_MS;
+    double times =
+        (double)total_ms / (double)s->horizon_ms[FC_SCORER_MIGRATION];
+    bool much = times >= MIGRATION_CHANGE || times <= 1 / MIGRATION_CHANGE;
+    if (much && !fc_engine_set_horizon(s->engine, FC_SCORER_MIGRATION,
+                                       (uint32_t)total_ms))
+        s->horizon_ms[FC_SCORER_MIGRATION] = (uint32_t)total_ms;
+    return s->horizon_ms[FC_SCORER_MIGRATION];
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * forecopy-train: makes a GRU's weights of memory traces and made-up guests.
+ * The same options, traces and build give the same file, bit for bit.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dataset.h"
+#include "engine.h"
+#include "err.h"
+#include "io.h"
+#include "model.h"
+#include "synth.h"
+
+#define EXIT_USAGE 2
+#define STEPS 40u   /* of a window */
+#define WARM 8u     /* of them without labels, when it began before */
+#define COLUMNS 64u /* windows in a batch */
+#define CAP 250000u /* rows of one trace */
+#define RATE 3e-3f  /* falls to a fiftieth in a straight line */
+#define MAX_NORM 1.0f
+#define SYNTH_SECONDS 120u
+#define MAX_UPDATES 1000000ul
+
+struct options {
+    unsigned long seed, synth, updates, hidden, step;
+    const char *output;
+};
+
+struct run {
+    struct options options;
+    struct fc_model model;
+    struct fc_gru_purpose purpose;
+    struct fc_dataset set[FC_MODEL_MAX_TRACES];
+    unsigned sets;
+    uint64_t random;
+    float *x, *label, *weight;
+};
+
+static void usage(FILE *to)
+{
+    fprintf(to, "usage: forecopy-train --output FILE [OPTION...] [TRACE...]\n"
+                "  --hidden N   units of state: 16, 32, 48 or 64 (32)\n"
+                "  --seed N     of everything random (1)\n"
+                "  --step MS    between two steps of a region (200)\n"
+                "  --synth N    made-up guests besides the traces (24)\n"
+                "  --updates N  of the weights (8000)\n");
+}
+
+static uint64_t draw(struct run *run) /* splitmix64 */
+{
+    uint64_t z = run->random += 0x9e3779b97f4a7c15ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
+static int add_trace(struct run *run, const char *path, const char *name)
+{
+    struct fc_trace_problem problem = { "" };
+    struct fc_replay_info info;
+    struct fc_dataset *d = &run->set[run->sets];
+
+    if (run->sets == FC_MODEL_MAX_TRACES) {
+        fprintf(stderr, "forecopy-train: more than %u traces\n",
+                FC_MODEL_MAX_TRACES);
+        return FC_ELIMIT;
+    }
+    int rc = fc_dataset_load(d, path, (uint32_t)run->options.step, NULL, CAP,
+                             &info, &problem);
+    if (rc) {
+        fprintf(stderr, "forecopy-train: %s: %s\n", name,
+                problem.text[0] ? problem.text : fc_strerror(rc));
+        fc_dataset_dispose(d);
+        return rc;
+    }
+    if (info.kind != FC_TRACE_MEMORY || d->rows == 0) {
+        printf("%-24s has nothing of memory to teach\n", name);
+        fc_dataset_dispose(d);
+        return 0;
+    }
+    printf("%-24s %8u rows of %6u regions\n", name, d->rows, d->regions);
+    fflush(stdout);
+    memcpy(run->purpose.horizon_ms, info.horizon_ms, sizeof(info.horizon_ms));
+    run->sets++;
+    return fc_model_add_trace(&run->model, name, info.hash);
+}
+
+static int add_synth(struct run *run, uint64_t seed)
+{
+    char path[64], name[64];
+    FILE *file = tmpfile();
+
+    if (!file)
+        return FC_ESYS;
+    int fd = fileno(file);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    snprintf(name, sizeof(name), "made-up-%" PRIu64, seed);
+    int rc = fc_synth_write(fd, seed, SYNTH_SECONDS);
+    if (rc == 0)
+        rc = add_trace(run, path, name);
+    fclose(file);
+    return rc;
+}
+
+static void fill_batch(struct run *run)
+{
+    for (uint32_t column = 0; column < COLUMNS; column++) {
+        const struct fc_dataset *d = &run->set[draw(run) % run->sets];
+        uint64_t pick[2] = { draw(run), draw(run) };
+        fc_dataset_window(d, pick, STEPS, WARM, column, COLUMNS, run->x,
+                          run->label, run->weight);
+    }
+}
+
+static void learn(struct run *run, struct fc_gru_trainer *t)
+{
+    struct fc_gru_batch batch = { STEPS,      COLUMNS,     run->x,
+                                  run->label, run->weight, NULL };
+    unsigned long updates = run->options.updates;
+    double loss = 0;
+
+    for (unsigned long i = 0; i < updates; i++) {
+        float left = (float)(updates - i) / (float)updates;
+        fill_batch(run);
+        loss += fc_gru_trainer_gradient(t, &batch);
+        fc_gru_trainer_update(t, RATE * (0.02f + 0.98f * left), MAX_NORM);
+        if ((i + 1) % 1000 == 0) {
+            printf("%8lu updates: loss %.4f\n", i + 1, loss / 1000);
+            fflush(stdout);
+            loss = 0;
+        }
+    }
+}
+
+static int train(struct run *run)
+{
+    struct fc_gru_shape shape = { FC_FEATURE_STRIDE,
+                                  (uint32_t)run->options.hidden };
+    struct fc_gru_trainer t = { 0 };
+    size_t cells = (size_t)STEPS * COLUMNS;
+    float *params = calloc(fc_gru_offsets(shape).total, sizeof(*params));
+    int rc = FC_ENOMEM;
+
+    run->x = malloc(cells * shape.inputs * sizeof(*run->x));
+    run->label = malloc(cells * FC_GRU_OUTPUTS * sizeof(*run->label));
+    run->weight = malloc(cells * FC_GRU_OUTPUTS * sizeof(*run->weight));
+    if (!params || !run->x || !run->label || !run->weight)
+        goto out;
+    fc_gru_random_params(shape, run->options.seed, params);
+    rc = fc_gru_trainer_init(&t, shape, params, STEPS, COLUMNS);
+    if (rc)
+        goto out;
+    learn(run, &t);
+    run->model.seed = run->options.seed;
+    run->model.updates = run->options.updates;
+    run->purpose.kind = FC_ENGINE_MEMORY;
+    run->purpose.step_ms = (uint32_t)run->options.step;
+    run->purpose.features_hash = fc_feature_hash();
+    rc = fc_gru_model_new(shape, &run->purpose, t.params, &run->model.gru);
+out:
+    fc_gru_trainer_dispose(&t);
+    free(params);
+    free(run->x);
+    free(run->label);
+    free(run->weight);
+    return rc;
+}
+
+static bool parse(int argc, char **argv, struct options *o)
+{
+    static const struct option options[] = {
+        { "help", no_argument, NULL, 'h' },
+        { "hidden", required_argument, NULL, 'n' },
+        { "output", required_argument, NULL, 'o' },
+        { "seed", required_argument, NULL, 's' },
+        { "step", required_argument, NULL, 't' },
+        { "synth", required_argument, NULL, 'm' },
+        { "updates", required_argument, NULL, 'u' },
+        { NULL, 0, NULL, 0 },
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        unsigned long *number = c == 'n'   ? &o->hidden
+                                : c == 's' ? &o->seed
+                                : c == 'm' ? &o->synth
+                                : c == 't' ? &o->step
+                                : c == 'u' ? &o->updates
+                                           : NULL;
+        char *end = NULL;
+        if (c == 'h') {
+            usage(stdout);
+            exit(0);
+        }
+        if (c == 'o') {
+            o->output = optarg;
+            continue;
+        }
+        errno = 0;
+        if (!number || *optarg < '0' || *optarg > '9' ||
+            (*number = strtoul(optarg, &end, 10), *end) || errno)
+            return false;
+    }
+    return o->output && o->synth <= FC_MODEL_MAX_TRACES &&
+           o->updates <= MAX_UPDATES && o->step >= 50 && o->step <= 3600000 &&
+           o->hidden <= FC_GRU_MAX_HIDDEN &&
+           fc_gru_shape_ok((struct fc_gru_shape){ 1, (uint32_t)o->hidden });
+}
+
+int main(int argc, char **argv)
+{
+    static struct run run = { .options = { .seed = 1,
+                                           .synth = 24,
+                                           .updates = 8000,
+                                           .step = 200,
+                                           .hidden = 32 } };
+    int rc = 0;
+
+    if (!parse(argc, argv, &run.options)) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    run.random = run.options.seed;
+    for (; optind < argc && rc == 0; optind++)
+        rc = add_trace(&run, argv[optind], argv[optind]);
+    for (unsigned long i = 0; i < run.options.synth && rc == 0; i++)
+        rc = add_synth(&run, run.options.seed * 1000 + i);
+    if (rc == 0 && run.sets == 0) {
+        fprintf(stderr, "forecopy-train: nothing to learn from\n");
+        rc = FC_EINVAL;
+    }
+    if (rc == 0)
+        rc = train(&run);
+    if (rc == 0)
+        rc = fc_model_save(&run.model, run.options.output);
+    if (rc)
+        fprintf(stderr, "forecopy-train: %s: %s\n", run.options.output,
+                rc == FC_EIO ? strerror(errno) : fc_strerror(rc));
+    for (unsigned i = 0; i < run.sets; i++)
+        fc_dataset_dispose(&run.set[i]);
+    fc_model_dispose(&run.model);
+    return rc ? 1 : 0;
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "adapt.h"
+#include "err.h"
+#include "gru_train.h"
+
+static const struct fc_gru_shape shape = { 3, 16 };
+static float x[FC_ADAPT_STEPS][3];
+static float said[FC_ADAPT_STEPS][FC_GRU_OUTPUTS];
+static signed char touched[FC_ADAPT_STEPS][FC_GRU_OUTPUTS];
+static const struct fc_adapt_window window = { x[0], said, touched };
+
+static struct fc_gru_model *start(void)
+{
+    static const struct fc_gru_purpose purpose = {
+        .step_ms = 1000,
+        .horizon_ms = { 50, 1000, 10000, 60000 },
+    };
+    struct fc_gru_model *model;
+    size_t total = fc_gru_offsets(shape).total;
+    float *params = malloc(total * sizeof(*params));
+
+    assert_non_null(params);
+    fc_gru_random_params(shape, 3, params);
+    assert_int_equal(fc_gru_model_new(shape, &purpose, params, &model), 0);
+    free(params);
+    return model;
+}
+
+/* A guest of which all is touched, always. */
+static void fill_window(signed char label)
+{
+    for (unsigned i = 0; i < FC_ADAPT_STEPS; i++)
+        for (unsigned z = 0; z < FC_GRU_OUTPUTS; z++) {
+            x[i][z % 3] = 0.5f;
+            said[i][z] = 0.5f;
+            touched[i][z] = label;
+        }
+}
+
+static float first_logit(const struct fc_gru_model *model)
+{
+    float h[16] = { 0 }, out[FC_GRU_OUTPUTS];
+    for (unsigned i = 0; i < FC_ADAPT_STEPS; i++)
+        fc_gru_step(model, 1, x[0], h, out);
+    return out[0];
+}
+
+/* Offers until so many updates were made: a minute at the most. */
+static struct fc_adapt_stats feed(struct fc_adapt *a, uint64_t updates)
+{
+    for (unsigned i = 0; i < 60000; i++) {
+        if (fc_adapt_stats(a).updates >= updates)
+            return fc_adapt_stats(a);
+        for (unsigned j = 0; j < 20; j++)
+            fc_adapt_offer(a, &window);
+        usleep(1000);
+    }
+    fail_msg("%llu updates", (unsigned long long)fc_adapt_stats(a).updates);
+    return fc_adapt_stats(a);
+}
+
+/* Would break: the weights stay as they ship whatever the guest does, or a
+ * model changes under those that use it. */
+static void follows_the_guest(void **state)
+{
+    (void)state;
+    struct fc_gru_model *first = start();
+    struct fc_adapt *a;
+    float before;
+
+    fill_window(1);
+    before = first_logit(first);
+    assert_int_equal(fc_adapt_new(first, 1.0f, &a), 0);
+    struct fc_adapt_stats stats = feed(a, 40);
+    struct fc_gru_model *now = fc_adapt_model(a);
+    assert_true(first_logit(now) > before);
+    assert_true(first_logit(first) == before);
+    assert_true(stats.offered > stats.dropped);
+    assert_true(stats.loss > 0 && isfinite(stats.loss));
+    fc_adapt_free(a);
+    assert_true(first_logit(now) > before);
+    fc_gru_model_unref(now);
+    fc_gru_model_unref(first);
+}
+
+/* Would break: labels that have not come true yet are learned. */
+static void unknown_labels_change_nothing(void **state)
+{
+    (void)state;
+    struct fc_gru_model *first = start();
+    struct fc_adapt *a;
+
+    fill_window(-1);
+    assert_int_equal(fc_adapt_new(first, 1.0f, &a), 0);
+    feed(a, 3);
+    struct fc_gru_model *now = fc_adapt_model(a);
+    assert_memory_equal(now->params, first->params,
+                        fc_gru_offsets(shape).total * sizeof(float));
+    fc_gru_model_unref(now);
+    fc_adapt_free(a);
+    fc_gru_model_unref(first);
+}
+
+/* Would break: an engine that offers faster than is learned fills the memory
+ * or waits; a thread that rests cannot be stopped. */
+static void offers_are_bounded(void **state)
+{
+    (void)state;
+    struct fc_gru_model *first = start();
+    struct fc_adapt *a;
+
+    fill_window(1);
+    assert_int_equal(fc_adapt_new(first, 0.0f, &a), FC_EINVAL);
+    assert_int_equal(fc_adapt_new(first, 1.5f, &a), FC_EINVAL);
+    assert_int_equal(fc_adapt_new(first, NAN, &a), FC_EINVAL);
+    assert_int_equal(fc_adapt_new(first, 1e-7f, &a), 0);
+    feed(a, 1); /* and now it rests for hours */
+    for (unsigned i = 0; i < 1000; i++)
+        fc_adapt_offer(a, &window);
+    struct fc_adapt_stats stats = fc_adapt_stats(a);
+    assert_true(stats.dropped >= 1000 - 2 * 16);
+    assert_int_equal(stats.updates, 1);
+    fc_adapt_free(a);
+    fc_adapt_free(NULL);
+    assert_int_equal(first->refs, 1);
+    fc_gru_model_unref(first);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(follows_the_guest),
+        cmocka_unit_test(unknown_labels_change_nothing),
+        cmocka_unit_test(offers_are_bounded),
+    };
+    return cmocka_run_group_tests_name("adapt", tests, NULL, NULL);
+}
