@@ -22,12 +22,15 @@ NEEDS := \
 	xencontrol:libxen-dev liblz4:liblz4-dev libxxhash:libxxhash-dev \
 	libevent:libevent-dev libevent_pthreads:libevent-dev \
 	json-c:libjson-c-dev lmdb:liblmdb-dev libseccomp:libseccomp-dev \
-	libsystemd:libsystemd-dev libzstd:libzstd-dev
+	libsystemd:libsystemd-dev libzstd:libzstd-dev \
+	libnbd:libnbd-dev nbdkit:nbdkit-plugin-dev devmapper:libdevmapper-dev \
+	libnl-genl-3.0:libnl-genl-3-dev libbpf:libbpf-dev
 TEST_NEEDS := cmocka:libcmocka-dev
-BUILD_PACKAGES := gcc make pkg-config perl libc6-dev \
+# libaio-dev has no pkg-config module
+BUILD_PACKAGES := gcc make pkg-config perl libc6-dev libaio-dev \
 	$(sort $(foreach n,$(NEEDS),$(lastword $(subst :, ,$(n)))))
 TEST_PACKAGES := clang libclang-rt-dev libcmocka-dev lz4 dpkg-dev debhelper \
-	fakeroot git jq procps 
+	fakeroot git jq procps nbdkit fio
 LAB_PACKAGES = $(shell sed 's/\#.*//' tests/lab/host.packages 2>/dev/null)
 
 MODULES := $(foreach n,$(NEEDS),$(firstword $(subst :, ,$(n))))
@@ -52,13 +55,17 @@ WARN := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Werror \
 	-Wno-unknown-warning-option -Wno-stringop-overflow
 CPPFLAGS += -D_GNU_SOURCE -DFC_VERSION='"$(VERSION)"' \
 	-DFC_XEN_VERSION='"$(XEN_VERSION)"' \
-	-Icommon -Ipredictor -Ixl-ext -Idom0d
-BASE_CFLAGS := -std=gnu11 -g $(WARN) -fno-strict-aliasing -pthread
+	-Icommon -Ipredictor -Ixl-ext -Idom0d -Iblkback-hook \
+	-I/usr/include/libnl3
+# one set of objects for programs and the nbdkit plugin
+BASE_CFLAGS := -std=gnu11 -g $(WARN) -fno-strict-aliasing -pthread \
+	-fPIC -fvisibility=hidden
 CFLAGS ?= -O2
 XEN_LIBS := -lxenguest -lxenctrl -lxenforeignmemory -lxendevicemodel \
 	-lxenstore -lxentoollog -lxlutil
 LIBS := -levent -levent_pthreads -ljson-c -llmdb -lseccomp -lsystemd \
 	-llz4 -lxxhash -lzstd -lm
+BLOCK_LIBS := -lnbd -laio -ldevmapper -lnl-genl-3 -lnl-3 -lbpf
 LDFLAGS += -Wl,--as-needed -pthread
 
 # A variant has its own objects: release (ours), asan, tsan, fuzz.
@@ -71,15 +78,17 @@ fuzz_cc := $(CLANG)
 cc_of = $(if $(filter fuzz,$(1)),$(fuzz_cc),$(CC))
 
 # ---- sources ---------------------------------------------------------------
-DIRS := common predictor xl-ext dom0d
-sources = $(filter-out %_main.c,$(wildcard $(1)/*.c))
-MAINS := $(wildcard predictor/*_main.c xl-ext/*_main.c dom0d/*_main.c)
+DIRS := common predictor xl-ext dom0d blkback-hook
+# a directory's library: all but its programs and the nbdkit plugin
+sources = $(filter-out %_main.c %_plugin.c,$(wildcard $(1)/*.c))
+MAINS := $(wildcard $(DIRS:%=%/*_main.c))
 name_common := fc-common
 name_predictor := fc-predictor
 name_xl-ext := fc-xl
 name_dom0d := fc-dom0
+name_blkback-hook := fc-block
 # in link order: users before the used
-ARCHIVES := fc-dom0 fc-xl fc-predictor fc-common
+ARCHIVES := fc-dom0 fc-xl fc-block fc-predictor fc-common
 
 bin_predictor/eval_main.c := forecopy-eval
 bin_predictor/train_main.c := forecopy-train
@@ -88,7 +97,10 @@ bin_xl-ext/transport_main.c := forecopy-transport
 bin_xl-ext/xl_main.c := xl
 bin_dom0d/forecopyd_main.c := forecopyd
 bin_dom0d/forecopy_main.c := forecopy
+bin_blkback-hook/block_main.c := forecopy-block
 PROGRAMS := $(foreach m,$(MAINS),$(B)/$(bin_$(m)))
+PLUGINS := $(patsubst blkback-hook/%_plugin.c,$(B)/nbdkit-%-plugin.so,\
+	$(wildcard blkback-hook/*_plugin.c))
 
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 # tests of code with threads run under the thread sanitizer as well
@@ -100,7 +112,7 @@ PREDICTOR_BENCHES := $(wildcard tests/bench/bench_gru.c tests/bench/bench_engine
 MAN := $(patsubst docs/man/%.pod,$(B)/man/%,$(wildcard docs/man/*.pod))
 
 .PHONY: all
-all: $(PROGRAMS) $(MAN)
+all: $(PROGRAMS) $(PLUGINS) $(MAN)
 
 # $(1) variant
 define variant
@@ -125,23 +137,29 @@ libs_of = $(foreach a,$(ARCHIVES),$(B)/$(1)/lib$(a).a)
 define program
 $(B)/$(bin_$(1)): $(B)/release/obj/$(1:.c=.o) $(call libs_of,release)
 	$$(say) LD $$(@F)
-	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LIBS) $$(XEN_LIBS)
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LIBS) $$(BLOCK_LIBS) $$(XEN_LIBS)
 endef
 $(foreach m,$(MAINS),$(eval $(call program,$(m))))
+
+$(B)/nbdkit-%-plugin.so: $(B)/release/obj/blkback-hook/%_plugin.o \
+		$(B)/release/libfc-block.a $(B)/release/libfc-predictor.a \
+		$(B)/release/libfc-common.a
+	$(say) LD $(@F)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^ $(LIBS) $(BLOCK_LIBS)
 
 $(B)/asan/bin/%: $(B)/asan/obj/tests/unit/%.o $(call libs_of,asan)
 	$(say) LD $@
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(asan_flags) $(LDFLAGS) -o $@ $^ $(LIBS) $(XEN_LIBS) -lcmocka
+	$(Q)$(CC) $(asan_flags) $(LDFLAGS) -o $@ $^ $(LIBS) $(BLOCK_LIBS) $(XEN_LIBS) -lcmocka
 $(B)/tsan/bin/%: $(B)/tsan/obj/tests/unit/%.o $(call libs_of,tsan)
 	$(say) LD $@
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(tsan_flags) $(LDFLAGS) -o $@ $^ $(LIBS) $(XEN_LIBS) -lcmocka
+	$(Q)$(CC) $(tsan_flags) $(LDFLAGS) -o $@ $^ $(LIBS) $(BLOCK_LIBS) $(XEN_LIBS) -lcmocka
 $(B)/fuzz/bin/%: $(B)/fuzz/obj/tests/fuzz/%.o $(call libs_of,fuzz)
 	$(say) LD $@
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ \
-		$(LIBS) $(XEN_LIBS)
+		$(LIBS) $(BLOCK_LIBS) $(XEN_LIBS)
 # a bench of several files: stream_*.c are bench_stream's
 $(B)/bench/bench_stream: $(patsubst %.c,$(B)/release/obj/%.o,\
 	$(wildcard tests/bench/stream_*.c))
@@ -149,7 +167,7 @@ $(B)/bench/%: $(B)/release/obj/tests/bench/%.o $(call libs_of,release)
 	$(say) LD $@
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) \
-		$(LIBS) $(XEN_LIBS)
+		$(LIBS) $(BLOCK_LIBS) $(XEN_LIBS)
 .SECONDARY:
 
 section = $(patsubst .%,%,$(suffix $(1)))
