@@ -167,6 +167,9 @@ int fc_front_daemon_begin(int sock, const char *domain, const char *host,
     if (fc_json_bool(*estimate_r, "link_known", false) && link > 0 &&
         link <= FC_SESSION_LINK_MAX)
         session->link_bps = (uint64_t)link;
+    int64_t floor = fc_json_int(*estimate_r, "floor_pages", 0);
+    if (floor > 0 && floor <= FC_SESSION_PAGES_MAX)
+        session->floor_pages = (uint64_t)floor;
     uint8_t token[FC_TOKEN_BYTES];
     if (fds[0] >= 0 && !no_stage &&
         !fc_hex_parse(fc_json_str(reply, "token", ""), token, sizeof(token))) {

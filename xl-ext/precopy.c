@@ -122,9 +122,10 @@ void fc_precopy_terminate(struct fc_precopy *p)
 
 /* ---- the policy ---- */
 
+/* Not counting what the physical map has no page for. */
 static uint64_t pages_sent(const struct fc_sender_stats *st)
 {
-    return st->pages_seen - st->skipped;
+    return st->data + st->zero + st->ref;
 }
 
 static void begin_round(struct fc_precopy *p, unsigned iteration,
@@ -153,7 +154,7 @@ static void end_round(struct fc_precopy *p)
     p->round_ms = ms;
     if (p->round == 1) {
         p->first_ms = ms;
-        p->first_pages = st.pages_seen;
+        p->first_pages = pages_sent(&st) + st.skipped;
         p->first_bytes = st.encoded_bytes;
     }
     if (pages >= MIN_ROUND_PAGES)
@@ -542,6 +543,7 @@ int fc_precopy_start(const struct fc_precopy_config *config,
         .max_rounds = session->max_rounds,
         .deadline_ms = (uint64_t)session->deadline_s * 1000,
         .abort_at_deadline = session->abort_at_deadline,
+        .floor_pages = session->floor_pages,
     };
     struct fc_sender_config sc = {
         .in_fd = config->in_fd,
