@@ -149,7 +149,8 @@ static bool state_is(const struct fc_front_disks *d, const char *state)
 
 bool fc_front_disks_flipped(const struct fc_front_disks *d)
 {
-    return state_is(d, "leased") || state_is(d, "done");
+    return state_is(d, "leased") || state_is(d, "done") ||
+           fc_json_bool(d->status, "passed", 0);
 }
 
 /* 1: go on waiting; 0: converged; or an error. */
@@ -204,7 +205,7 @@ static int at_deadline(struct fc_front_disks *d, bool give_up, char *why)
 
 struct shown {
     bool drawn;
-    char state[16];
+    char state[16], reason[64];
     unsigned percent;
 };
 
@@ -220,6 +221,7 @@ static void show(const struct fc_front_disks *d, bool tty, struct shown *s)
     struct winsize size = { 0 };
     char line[512];
     const char *state = fc_json_str(d->status, "state", "?");
+    const char *reason = fc_json_str(d->status, "reason", "");
     unsigned percent = fc_front_disks_percent(d->status);
 
     if (tty) {
@@ -232,9 +234,11 @@ static void show(const struct fc_front_disks *d, bool tty, struct shown *s)
         return;
     }
     if (!strncmp(state, s->state, sizeof(s->state) - 1) &&
+        !strncmp(reason, s->reason, sizeof(s->reason) - 1) &&
         percent < s->percent + PERCENT_STEP)
         return;
     snprintf(s->state, sizeof(s->state), "%s", state);
+    snprintf(s->reason, sizeof(s->reason), "%s", reason);
     s->percent = percent - percent % PERCENT_STEP;
     fc_front_disks_progress(d->status, sizeof(line) - 1, line, sizeof(line));
     fprintf(stderr, "%s\n", line);

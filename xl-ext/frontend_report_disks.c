@@ -134,10 +134,16 @@ void fc_front_disks_progress(struct json_object *status, unsigned width,
                      fc_front_bytes(bytes, left, sizeof(left)),
                      fc_front_bytes(sent_ps, rate, sizeof(rate)),
                      fc_front_bytes(dirty_ps, dirty, sizeof(dirty)));
-    if (bytes && sent_ps > dirty_ps && n > 0 && (size_t)n < sizeof(line))
-        snprintf(line + n, sizeof(line) - (size_t)n, ", %s left",
+    size_t used = n > 0 && (size_t)n < sizeof(line) ? (size_t)n : 0;
+    const char *reason = fc_json_str(status, "reason", "");
+    if (reason[0]) {
+        snprintf(line + used, sizeof(line) - used, ", %s", reason);
+        fc_front_scrub(line);
+    } else if (bytes && sent_ps > dirty_ps) {
+        snprintf(line + used, sizeof(line) - used, ", %s left",
                  fc_front_time((uint64_t)((double)bytes * 1000 /
                                           (double)(sent_ps - dirty_ps)),
                                eta, sizeof(eta)));
+    }
     snprintf(out, size, "%.*s", (int)width, line);
 }

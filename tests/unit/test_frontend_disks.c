@@ -157,6 +157,21 @@ static void test_sparing(void **state)
     assert_int_equal(count_lines("err"), 4);
 }
 
+static void test_stalled(void **state)
+{
+    /* Nobody would see why nothing gets on. */
+    (void)state;
+    fake_write("reply-disk-status",
+               COPYING STATUS("copying", "1073741824",
+                              ",\"reason\":\"no\\u001b channel\"")
+                   COPYING CONVERGED LEASED("0"),
+               0600);
+    assert_int_equal(fake_run(with_disks("")), 0);
+    CHECK_IN("err", "disks copying, 50%, 1.0 GiB to go, 2.0 MiB/s, written "
+                    "1.0 MiB/s, no? channel\n");
+    assert_int_equal(count_lines("err"), 5);
+}
+
 static void test_terminal(void **state)
 {
     /* It would not be seen. */
@@ -382,6 +397,13 @@ static void test_xl_breaks_off(void **state)
                     "to h2, and they stay handed over; ");
     CHECK_IN("out", "\"outcome\":\"unknown\"");
 
+    /* likewise when only the lease's acknowledgement is missing */
+    fake_write("reply-disk-status",
+               CONVERGED STATUS("failed", "0", ",\"passed\":true"), 0600);
+    unlink(fake_path("requests"));
+    assert_int_equal(fake_run(with_disks("")), 1);
+    CHECK_IN("requests", "\"success\":false,\"unknown\":true}");
+
     /* not handed over: they are here whatever the name */
     unlink(fake_path("requests"));
     fake_write("reply-disk-status", CONVERGED CONVERGED, 0600);
@@ -479,6 +501,7 @@ int main(int argc, char **argv)
         WHOLE(test_lazy),
         WHOLE(test_without),
         WHOLE(test_sparing),
+        WHOLE(test_stalled),
         WHOLE(test_terminal),
         WHOLE(test_usage),
         WHOLE(test_no_daemon),
