@@ -461,6 +461,55 @@ static void test_interrupted_late(void **state)
     CHECK_IN("requests", ENDED("true"));
 }
 
+/* With the real transport, and a receiver that says what xl's does. */
+static int run_with_transport(void)
+{
+    char program[PATH_MAX], before[PATH_MAX];
+    const char *build = getenv("FC_BUILD");
+    snprintf(program, sizeof(program), "%s/forecopy-transport",
+             build ? build : "build");
+    if (access(program, X_OK))
+        skip();
+    fake_write("remote",
+               "case \"$*\" in *migrate-receive*)\n"
+               "printf 'xl migration receiver ready, send binary domain "
+               "data.\\n'\n"
+               "printf 'domain received, ready to unpause\\000' ;;\n"
+               "*) echo '{\"ok\":true,\"protocol\":1}' ;; esac\n",
+               0700);
+    snprintf(before, sizeof(before), "%s", getenv("FORECOPY_TRANSPORT"));
+    setenv("FORECOPY_TRANSPORT", program, 1);
+    setenv("FAKE_RUNE", "1", 1);
+    int status = fake_run(with_disks(""));
+    setenv("FORECOPY_TRANSPORT", before, 1);
+    return status;
+}
+
+static void test_flip(void **state)
+{
+    /* The parts would not fit: the guest goes over without its disks, or never
+     * does. */
+    (void)state;
+    fake_write("reply-disk-flip", "{\"ok\":true}", 0600);
+    assert_int_equal(run_with_transport(), 0);
+    CHECK_IN("requests",
+             "{\"cmd\":\"disk-flip\",\"migration\":\"" ID "\",\"timeout_ms\":");
+    CHECK_IN("out", "domain received, ready to unpause");
+    CHECK_IN("requests", ENDED("true"));
+}
+
+static void test_flip_refused(void **state)
+{
+    (void)state;
+    fake_write("reply-disk-flip", "{\"ok\":false,\"error\":\"no link\"}", 0600);
+    fake_write("reply-disk-status", CONVERGED CONVERGED, 0600);
+    assert_int_equal(run_with_transport(), 1);
+    assert_false(fake_has("out", "domain received"));
+    CHECK_IN("err", "forecopy: the disks were not handed over: forecopyd: no "
+                    "link; the guest stays here\n");
+    CHECK_IN("requests", ENDED("false"));
+}
+
 /* ---- dry run ---------------------------------------------------------------
  */
 
@@ -521,6 +570,8 @@ int main(int argc, char **argv)
         WHOLE(test_daemon_restarted),
         WHOLE(test_daemon_gone),
         WHOLE(test_interrupted_late),
+        WHOLE(test_flip),
+        WHOLE(test_flip_refused),
         WHOLE(test_dry_run),
     };
     return cmocka_run_group_tests(tests, fake_group_setup, fake_group_teardown);
