@@ -323,7 +323,7 @@ static inline int fake_run(const char *words)
 /* Waits until the fake xl has come to "!mark". */
 static inline void fake_wait_mark(void)
 {
-    for (int i = 0; i < 500 && access(fake_path("mark"), F_OK); i++)
+    for (int i = 0; i < 3000 && access(fake_path("mark"), F_OK); i++)
         usleep(20000);
     assert_int_equal(access(fake_path("mark"), F_OK), 0);
 }
