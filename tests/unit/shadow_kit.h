@@ -6,6 +6,7 @@
  * Shadows on volumes in memory that keep a log of every change and sync, over
  * a primary in memory that can be taken out of reach, or be made to wait.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -85,8 +86,10 @@ static inline int kit_read(void *user, void *buf, size_t len, uint64_t offset)
 {
     struct kit_volume *v = user;
 
-    if (offset + len > v->size)
+    if (offset + len > v->size) {
+        errno = ENXIO;
         return FC_EIO;
+    }
     /* blocks are locked by the shadow, not here: a race shows under TSan */
     memcpy(buf, v->bytes + offset, len);
     return 0;
@@ -100,6 +103,8 @@ static inline int kit_change(struct kit_volume *v, enum kit_kind kind,
     if (!fail)
         kit_note(v, kind, data, offset, len);
     pthread_mutex_unlock(&v->log->lock);
+    if (fail)
+        errno = ENXIO;
     return fail ? FC_EIO : 0;
 }
 
