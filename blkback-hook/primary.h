@@ -9,8 +9,9 @@
  * Where the blocks are that a shadow does not have: the other host's engine
  * over the block channel, an NBD server, or a shared volume.
  *
- * Every call may come from many threads at once. Offsets and lengths are bytes,
- * multiples of 512 and within the disk's size; a call covers at most 1 MiB.
+ * Every call may come from many threads at once. Offsets and lengths are bytes
+ * within the disk's size: whole blocks where the shadow keeps what it reads,
+ * as the guest asked otherwise. A call covers at most 1 MiB.
  *
  * Errors: FC_EPEER means "unreachable now". The shadow then holds the guest's
  * request and asks again after fc_shadow_primary_up. Every other error is taken

@@ -176,12 +176,12 @@ struct fc_shadow_status {
     uint32_t block_bytes, blocks, valid_blocks, remaining_blocks;
     uint32_t dirty_blocks;   /* written by the guest since this open */
     uint64_t received_bytes; /* put from outside or pulled by hydration */
-    /* The guest's reads, block by block. */
-    uint64_t reads, read_hits, read_misses;
-    uint64_t read_ms_sum, miss_ms_sum; /* time in reads, and in missed ones */
-    uint64_t writes, fills;            /* fills: partial writes that fetched */
+    uint64_t reads;          /* the guest's, once the disk is ours */
+    uint64_t read_hits, read_misses;   /* blocks of them: here, or fetched */
+    uint64_t read_ms_sum, miss_ms_sum; /* time in reads; in those that missed */
+    uint64_t writes, fills; /* fills: blocks fetched for a write of a part */
     uint64_t prefetched;    /* blocks filled because the order named them */
-    uint64_t prefetch_used; /* of these, read by the guest afterwards */
+    uint64_t prefetch_used; /* of these, wanted by the guest afterwards */
     uint64_t evicted;       /* cache */
     uint64_t commits;       /* maps written */
     uint32_t held;          /* requests waiting now */
