@@ -132,8 +132,16 @@ void fc_feed_finish(struct fc_feed *f)
     pthread_mutex_lock(&f->lock);
     f->bye = true;
     pthread_cond_broadcast(&f->changed);
-    while (f->up && fc_now_ms() < end)
+    while (f->up && !f->closing && fc_now_ms() < end)
         fc_feed_wait(f, end - fc_now_ms() + 1);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fc_feed_cancel(struct fc_feed *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->closing = true;
+    pthread_cond_broadcast(&f->changed);
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -141,10 +149,7 @@ void fc_feed_close(struct fc_feed *f)
 {
     if (!f)
         return;
-    pthread_mutex_lock(&f->lock);
-    f->closing = true;
-    pthread_cond_broadcast(&f->changed);
-    pthread_mutex_unlock(&f->lock);
+    fc_feed_cancel(f);
     pthread_mutex_lock(&f->swap);
     stop_channel(f);
     pthread_mutex_unlock(&f->swap);
@@ -345,9 +350,9 @@ int fc_feed_unfence(struct fc_feed *f, int timeout_ms)
         rc = ask(f, FC_FRAME_RETURN, f->migration, f->epoch + 1, end);
         f->ask.stage = FC_ASK_NONE;
     }
-    if (!rc && f->state != FC_FEED_RUNNING) {
+    if (!rc) {
+        f->epoch += f->state != FC_FEED_RUNNING;
         f->state = FC_FEED_RUNNING;
-        f->epoch++;
         f->complete = f->frozen = false;
         fc_source_release(f->source);
         pthread_cond_broadcast(&f->changed);

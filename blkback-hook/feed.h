@@ -43,6 +43,8 @@ struct fc_feed_config {
 /* The source outlives it. 0, FC_ENOMEM or FC_EINVAL. */
 int fc_feed_open(const struct fc_feed_config *config, struct fc_source *source,
                  struct fc_feed **f_r);
+/* Every wait ends with FC_ECANCEL, now and later, and so does the channel. */
+void fc_feed_cancel(struct fc_feed *f);
 /* Ends the channel and its threads, and every wait. NULL is fine. */
 void fc_feed_close(struct fc_feed *f);
 

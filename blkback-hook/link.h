@@ -10,7 +10,8 @@
 
 /*
  * The two descriptors of a block channel: whole frames in and out. One thread
- * receives; any may send; any may stop it.
+ * receives; any may send; any may stop it. The process ignores SIGPIPE (nbdkit
+ * does).
  */
 struct fc_link {
     int in, out, stop; /* stop: an eventfd, readable once stopped */

@@ -384,14 +384,19 @@ static void cancel(void *user)
     fail(k, FC_ECANCEL, "");
 }
 
-void fc_sink_close(struct fc_sink *k)
+void fc_sink_stop(struct fc_sink *k)
 {
-    if (!k)
-        return;
     cancel(k);
     pthread_mutex_lock(&k->swap);
     stop_channel(k);
     pthread_mutex_unlock(&k->swap);
+}
+
+void fc_sink_close(struct fc_sink *k)
+{
+    if (!k)
+        return;
+    fc_sink_stop(k);
     fc_blockset_dispose(&k->set);
     pthread_cond_destroy(&k->changed);
     pthread_mutex_destroy(&k->lock);

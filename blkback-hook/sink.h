@@ -16,8 +16,8 @@
  * cannot serve becomes a WANT.
  *
  * Order of life: fc_sink_open, fc_shadow_open with fc_sink_primary and the
- * sink, fc_sink_attach, channels, fc_shadow_cancel, fc_sink_close,
- * fc_shadow_close. Any thread may call anything.
+ * sink, fc_sink_attach, channels, fc_shadow_cancel, fc_sink_stop,
+ * fc_shadow_close, fc_sink_close. Any thread may call anything.
  */
 struct fc_sink;
 
@@ -35,7 +35,9 @@ struct fc_sink_config {
 int fc_sink_open(const struct fc_sink_config *config, struct fc_sink **k_r);
 /* The shadow to fill; once, before the first channel. */
 void fc_sink_attach(struct fc_sink *k, struct fc_shadow *shadow);
-/* Ends the channel and its thread; reads fail with FC_EPEER. NULL is fine. */
+/* Ends the channel and its thread for good; reads fail with FC_EPEER. */
+void fc_sink_stop(struct fc_sink *k);
+/* After the shadow was closed. NULL is fine. */
 void fc_sink_close(struct fc_sink *k);
 
 /*

@@ -275,6 +275,11 @@ int fc_source_flush(struct fc_source *s)
     return rc;
 }
 
+int fc_source_sync(struct fc_source *s)
+{
+    return fc_volume_sync(s->volume);
+}
+
 void fc_source_cancel(struct fc_source *s)
 {
     pthread_mutex_lock(&s->lock);

@@ -41,6 +41,8 @@ int fc_source_zero(struct fc_source *s, uint64_t offset, uint64_t len,
 int fc_source_trim(struct fc_source *s, uint64_t offset, uint64_t len,
                    bool durable);
 int fc_source_flush(struct fc_source *s);
+/* As a flush, but at once, held or not: 0 or FC_EIO. */
+int fc_source_sync(struct fc_source *s);
 
 /* Held requests and all later ones end with FC_ECANCEL: the engine ends. */
 void fc_source_cancel(struct fc_source *s);
