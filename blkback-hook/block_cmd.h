@@ -31,6 +31,11 @@ int fc_nbd_attach_command(int argc, char **argv);
 int fc_nbd_reattach_command(int argc, char **argv);
 int fc_nbd_detach_command(int argc, char **argv);
 
+extern const struct option fc_tap_attach_options[];
+int fc_tap_attach_command(int argc, char **argv);
+int fc_tap_swap_command(int argc, char **argv);
+int fc_tap_detach_command(int argc, char **argv);
+
 /*
  * What they share. fc_block_parse() takes options that are in `options` (may
  * be NULL) and -h; each goes to `take` with its `val`, which says whether the
