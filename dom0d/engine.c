@@ -31,6 +31,7 @@
  */
 #define PROBE_MS 50u
 #define START_MS 20000u
+#define END_MS 5000u /* until SIGKILL */
 #define REATTACH_MS 60000u
 #define BACKOFF_MIN_MS 500u
 #define BACKOFF_MAX_MS 30000u
@@ -59,10 +60,10 @@ struct fc_engine {
     char name[FC_DISK_ID_TEXT];
     char socket[FC_DISK_PATH], control[FC_DISK_PATH];
     char device[64];
-    pid_t child; /* 0: none of ours */
-    int life;    /* the idle connection; -1 */
-    int pidfd;   /* of an adopted process */
-    bool ever_up, dead;
+    pid_t child;                 /* 0: none of ours */
+    int life;                    /* the idle connection; -1 */
+    int pidfd;                   /* of an adopted process */
+    bool ever_up, dead, started; /* started: by us, not found */
     struct event *life_event, *timer;
     uint64_t start_ms;
     unsigned backoff_ms;
@@ -265,7 +266,7 @@ static void gone(struct fc_engine *e, const char *why)
             ended(user);
         return;
     }
-    bool last = !e->ever_up;
+    bool last = !e->ever_up && !*e->device;
     e->state = WAITING;
     fc_task_leave(e->reattach);
     e->reattach = NULL;
@@ -385,7 +386,7 @@ static void answers(struct fc_engine *e)
 {
     const char *argv[] = { e->env->tool, "nbd-reattach", e->device, e->socket,
                            NULL };
-    if (!e->ever_up || !*e->device) {
+    if (!e->started || !*e->device) {
         is_up(e);
         return;
     }
@@ -407,6 +408,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         start(e);
         return;
     }
+    if (e->state == ENDING && e->pidfd >= 0)
+        syscall(SYS_pidfd_send_signal, e->pidfd, SIGKILL, NULL, 0);
     if (e->state != STARTING)
         return;
     if (e->dead) {
@@ -479,6 +482,7 @@ static void start(struct fc_engine *e)
     struct words *w = malloc(sizeof(*w));
     char log[FC_DISK_PATH];
     e->state = STARTING;
+    e->started = true;
     e->start_ms = fc_now_ms();
     unlink(e->socket);
     unlink(e->control);
@@ -543,10 +547,13 @@ void fc_engine_end(struct fc_engine *e, void (*ended)(void *user), void *user)
     e->ended = ended;
     e->ended_user = user;
     e->state = ENDING;
-    if (!e->child && e->life < 0)
+    if (!e->child && e->life < 0) {
         gone(e, "");
-    else
-        kill_process(e);
+        return;
+    }
+    kill_process(e);
+    if (!e->child) /* children.c sees to one of our own */
+        set_timer(e, END_MS);
 }
 
 void fc_engine_leave(struct fc_engine *e)
