@@ -97,8 +97,8 @@ static int run(struct disk *d)
     }
     if (!rc) {
         const int fds[2] = { pair[0], pair[0] };
-        rc = fc_engine_call(d->engine, fc_engine_request("channel"), fds, 2,
-                            HAND_OVER_MS, on_handed, d);
+        rc = fc_disk_engine_call(d->engine, fc_disk_engine_request("channel"),
+                                 fds, 2, HAND_OVER_MS, on_handed, d);
         if (rc) /* it ends when its input does */
             rc = 0;
     } else {
@@ -116,7 +116,7 @@ static void on_reconnect(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (!d->channel_wanted || d->channel)
         return;
-    if (!d->engine || !fc_engine_is_up(d->engine)) {
+    if (!d->engine || !fc_disk_engine_is_up(d->engine)) {
         later(d);
         return;
     }

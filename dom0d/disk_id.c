@@ -75,7 +75,7 @@ bool fc_disk_path_ok(const char *path)
 }
 
 int fc_disk_template(const char *pattern, const struct fc_disk_id *id,
-                     const char *name, char out[FC_DISK_PATH])
+                     const char *name, const char *path, char out[FC_DISK_PATH])
 {
     char uuid[FC_UUID_TEXT];
     size_t used = 0;
@@ -85,7 +85,9 @@ int fc_disk_template(const char *pattern, const struct fc_disk_id *id,
         const char *piece = one;
         if (*p == '%') {
             p++;
-            if (*p == 'u')
+            if (*p == 'p')
+                piece = path;
+            else if (*p == 'u')
                 piece = uuid;
             else if (*p == 'v')
                 piece = id->vdev;

@@ -41,11 +41,12 @@ int fc_disk_id_of_key(const void *key, size_t len, struct fc_disk_id *id);
 bool fc_disk_path_ok(const char *path);
 
 /*
- * A volume's path from a template: %u uuid, %v virtual device, %n the guest's
- * name, %% percent. A name that has a slash or begins with a dot is refused. 0,
- * FC_EINVAL or FC_ETOOBIG.
+ * A volume's path from a template: %p its path at the source, %u uuid, %v
+ * virtual device, %n the guest's name, %% percent. A name that has a slash or
+ * begins with a dot is refused. 0, FC_EINVAL or FC_ETOOBIG.
  */
 int fc_disk_template(const char *pattern, const struct fc_disk_id *id,
-                     const char *name, char out[FC_DISK_PATH]);
+                     const char *name, const char *path,
+                     char out[FC_DISK_PATH]);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "diskmeta.h"
 #include "domains.h"
-#include "engine.h"
+#include "disk_engine.h"
 #include "lease.h"
 
 /*
@@ -24,8 +24,9 @@ struct fc_incoming_args {
     const struct fc_disk_env *env;
     struct fc_lease_db *leases;
     struct fc_diskmeta *meta;
-    /* Whether a domain of that uuid is here that is not being received. */
+    /* Whether a domain of that uuid is here; and not paused or suspended. */
     bool (*guest_here)(void *user, const uint8_t *uuid);
+    bool (*guest_runs)(void *user, const uint8_t *uuid);
     /* The channel of one (tag of the last fc_incoming_channel()) has ended. */
     void (*channel_ended)(void *user, uint64_t tag);
     void *user;
@@ -47,11 +48,11 @@ struct fc_incoming_want {
     struct fc_disk_id id;
     const char *name;    /* of the guest */
     const char *target;  /* path of the volume at the source */
-    const char *pattern; /* a template in its place; "" */
+    const char *pattern; /* of the volume's path here */
     uint64_t size, epoch;
     uint32_t block_bytes;
     uint8_t migration[FC_MIGRATION_BYTES];
-    bool overwrite, dry_run;
+    bool overwrite, dry_run, warm;
 };
 
 /* Called once, maybe from within fc_incoming_prepare(). `text` says what is
@@ -77,8 +78,12 @@ int fc_incoming_channel(struct fc_incoming_set *set,
                         const struct fc_disk_id *id, int in, int out,
                         uint64_t *tag_r);
 
-/* Gives up all of a guest's that it does not own yet, or owns without a domain
- * (`migration`: only of that one). 0, or FC_EBUSY when the guest is here. */
+/*
+ * Gives up a guest's shadows. `migration`: those of that one, also if this host
+ * owns them by now (the source has taken them back), but not warm ones; they go
+ * when the domain that was being received is gone. NULL: all, also warm ones.
+ * 0, or FC_EBUSY: they are this host's, or the guest runs here.
+ */
 int fc_incoming_discard(struct fc_incoming_set *set, const uint8_t *uuid,
                         const uint8_t *migration);
 

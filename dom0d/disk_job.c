@@ -103,6 +103,7 @@ static void tell(struct fc_disk_job *job)
     job->phase = PHASE_TELL;
     struct json_object *o = fc_disk_remote_request(job);
     json_object_object_add(o, "discard", json_object_new_boolean(1));
+    json_object_object_add(o, "warm", json_object_new_boolean(job->args.warm));
     if (!job->told || fc_disk_remote_ask(job, o, on_told))
         over(job);
 }
@@ -148,6 +149,21 @@ static void offer(struct fc_disk_job *job)
         all_go(job, PHASE_LEASE, lease_steps);
 }
 
+/* A guest that comes back finds its volume to be ours. */
+static void remember_volumes(struct fc_disk_job *job)
+{
+    for (unsigned i = 0; i < job->count && job->args.meta; i++) {
+        const struct disk *d = &job->disk[i];
+        struct fc_disk_volume v = { .id = d->id,
+                                    .size = d->size,
+                                    .block_bytes = job->args.block_bytes,
+                                    .complete = true };
+        memcpy(v.path, d->target, sizeof(v.path));
+        if (fc_diskmeta_volume_put(job->args.meta, &v))
+            fc_warn("%s: its volume cannot be remembered", d->id.vdev);
+    }
+}
+
 static void pass(struct fc_disk_job *job)
 {
     struct fc_disk_id ids[FC_DISKS_MAX];
@@ -159,6 +175,8 @@ static void pass(struct fc_disk_job *job)
             fc_disk_run_write(job->args.env, &ids[i], "hold", job->args.host))
             rc = FC_ESYS;
     }
+    if (!rc)
+        remember_volumes(job);
     if (!rc)
         rc = fc_lease_pass(job->args.leases, ids, job->count, job->migration);
     if (rc) {
@@ -520,6 +538,18 @@ int fc_disk_job_flip(struct fc_disk_job *job, unsigned timeout_ms,
     return 0;
 }
 
+int fc_disk_job_adopt(struct fc_disk_job *job, bool lazy)
+{
+    if (!job->args.warm || job->phase != PHASE_COPY)
+        return FC_EBUSY;
+    job->args.warm = false;
+    job->args.lazy = lazy;
+    for (unsigned i = 0; i < job->count; i++)
+        if (fc_disk_note(&job->disk[i]))
+            return FC_ESYS;
+    return 0;
+}
+
 void fc_disk_job_succeed(struct fc_disk_job *job)
 {
     job->succeeded = true;
@@ -598,7 +628,8 @@ static void check_silence(struct fc_disk_job *job, uint64_t now_ms)
 {
     for (unsigned i = 0; i < job->count; i++) {
         const struct disk *d = &job->disk[i];
-        if (d->silent_ms && now_ms - d->silent_ms > job->args.peer_ms) {
+        if (!job->args.warm && d->silent_ms &&
+            now_ms - d->silent_ms > job->args.peer_ms) {
             fc_job_blame(job, "%s: no channel to %s for %u s", d->id.vdev,
                          job->args.host, job->args.peer_ms / 1000);
             undo(job);

@@ -4,7 +4,7 @@
 
 #include "diskmeta.h"
 #include "domains.h"
-#include "engine.h"
+#include "disk_engine.h"
 #include "lease.h"
 
 /*
@@ -54,6 +54,7 @@ struct fc_job_args {
     char command[FC_DISK_PATH];   /* of channels, with its %h and %u */
     char template_[FC_DISK_PATH]; /* of the destination's volumes; "" */
     bool lazy, overwrite, dry_run;
+    bool warm; /* a shadow that is kept, for no migration yet */
     uint32_t block_bytes;
     unsigned step_ms;     /* most for one step: attaching, a table */
     unsigned converge_ms; /* what is left may take so long to send */
@@ -88,6 +89,12 @@ bool fc_disk_job_is_lazy(const struct fc_disk_job *job);
  * nothing. 0, or FC_EBUSY (not as far, or failed), with a sentence. */
 int fc_disk_job_flip(struct fc_disk_job *job, unsigned timeout_ms,
                      char why[FC_JOB_WHY]);
+
+/* A warm shadow's job becomes a migration's. FC_EBUSY unless it copies. */
+int fc_disk_job_adopt(struct fc_disk_job *job, bool lazy);
+bool fc_disk_job_is_warm(const struct fc_disk_job *job);
+const char *fc_disk_job_host(const struct fc_disk_job *job);
+const char *fc_disk_job_why(const struct fc_disk_job *job);
 
 /* The migration has succeeded. */
 void fc_disk_job_succeed(struct fc_disk_job *job);

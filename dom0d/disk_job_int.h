@@ -63,7 +63,7 @@ struct disk {
     char device[64];                                 /* nbd; "": none */
     char there[200]; /* what the destination says of its volume */
     uint64_t size, epoch;
-    struct fc_engine *engine;
+    struct fc_disk_engine *engine;
     struct fc_task *task;
 
     const enum step *steps;

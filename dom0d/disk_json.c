@@ -25,6 +25,21 @@ const uint8_t *fc_disk_job_migration(const struct fc_disk_job *job)
     return job->migration;
 }
 
+bool fc_disk_job_is_warm(const struct fc_disk_job *job)
+{
+    return job->args.warm;
+}
+
+const char *fc_disk_job_host(const struct fc_disk_job *job)
+{
+    return job->args.host;
+}
+
+const char *fc_disk_job_why(const struct fc_disk_job *job)
+{
+    return job->why;
+}
+
 bool fc_disk_job_is_lazy(const struct fc_disk_job *job)
 {
     return job->args.lazy;

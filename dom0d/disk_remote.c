@@ -37,6 +37,7 @@ struct json_object *fc_disk_remote_request(const struct fc_disk_job *job)
     add_text(o, "uuid", uuid);
     add_text(o, "name", job->args.name);
     add_text(o, "migration", hex);
+    json_object_object_add(o, "warm", json_object_new_boolean(job->args.warm));
     json_object_object_add(o, "dry_run",
                            json_object_new_boolean(job->args.dry_run));
     for (unsigned i = 0; i < job->count; i++) {

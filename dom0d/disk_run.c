@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine.h"
+#include "disk_engine.h"
 #include "err.h"
 
 void fc_disk_run_path(const struct fc_disk_env *env,

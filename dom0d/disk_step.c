@@ -138,11 +138,11 @@ static void on_tool(void *user, int rc, int status, const char *out,
             fail(d, FC_EFORMAT, "forecopy-block named no device");
             return;
         }
-        fc_engine_set_device(d->engine, d->device);
+        fc_disk_engine_set_device(d->engine, d->device);
     } else if (step == STEP_DETACH) {
         d->device[0] = '\0';
         if (d->engine)
-            fc_engine_set_device(d->engine, "");
+            fc_disk_engine_set_device(d->engine, "");
     } else if (step == STEP_TABLE_LINEAR || step == STEP_TABLE_ERROR) {
         d->tabled = false;
     }
@@ -189,36 +189,36 @@ static void on_down(void *user, const char *why, bool last)
     snprintf(text, sizeof(text), "%s", why);
     d->status.known = false;
     if (last) {
-        fc_engine_leave(d->engine);
+        fc_disk_engine_leave(d->engine);
         d->engine = NULL;
         if (*d->steps == STEP_ENGINE && d->moving)
             fail(d, FC_EPEER, text);
     }
 }
 
-static const struct fc_engine_events engine_events = { on_up, on_down };
+static const struct fc_disk_engine_events engine_events = { on_up, on_down };
 
 static void start_engine(struct disk *d)
 {
-    struct fc_engine_spec spec = { .id = d->id,
-                                   .role = "source",
-                                   .size = d->size,
-                                   .block_bytes = d->job->args.block_bytes,
-                                   .owner = !d->job->passed };
+    struct fc_disk_engine_spec spec = { .id = d->id,
+                                        .role = "source",
+                                        .size = d->size,
+                                        .block_bytes = d->job->args.block_bytes,
+                                        .owner = !d->job->passed };
     if (d->engine) { /* a retry: its own events go on */
-        if (fc_engine_is_up(d->engine))
+        if (fc_disk_engine_is_up(d->engine))
             next(d);
         return;
     }
     memcpy(spec.volume, d->volume, sizeof(spec.volume));
-    int rc =
-        fc_engine_new(d->job->args.env, &spec, &engine_events, d, &d->engine);
+    int rc = fc_disk_engine_new(d->job->args.env, &spec, &engine_events, d,
+                                &d->engine);
     if (rc) {
         fail(d, rc, rc == FC_ESYS ? strerror(errno) : "");
         return;
     }
     if (*d->device)
-        fc_engine_set_device(d->engine, d->device);
+        fc_disk_engine_set_device(d->engine, d->device);
 }
 
 static void on_answer(void *user, int rc, struct json_object *reply, int *fd,
@@ -262,8 +262,8 @@ static void on_answer(void *user, int rc, struct json_object *reply, int *fd,
 static void ask(struct disk *d, struct json_object *request,
                 unsigned timeout_ms)
 {
-    int rc = d->engine ? fc_engine_call(d->engine, request, NULL, 0, timeout_ms,
-                                        on_answer, d)
+    int rc = d->engine ? fc_disk_engine_call(d->engine, request, NULL, 0,
+                                             timeout_ms, on_answer, d)
                        : FC_EDAEMON;
     if (!d->engine)
         json_object_put(request);
@@ -290,7 +290,7 @@ static void add_migration(struct disk *d, struct json_object *o)
 
 static void fence(struct disk *d)
 {
-    struct json_object *o = fc_engine_request("fence");
+    struct json_object *o = fc_disk_engine_request("fence");
     unsigned left = flip_left_ms(d->job);
     add_migration(d, o);
     json_object_object_add(o, "timeout_ms", json_object_new_int64(left));
@@ -298,7 +298,7 @@ static void fence(struct disk *d)
                            json_object_new_boolean(!d->job->args.lazy));
     d->fenced = true;
     /* An engine that dies now must not come back open. */
-    fc_engine_set_owner(d->engine, false);
+    fc_disk_engine_set_owner(d->engine, false);
     if (fc_disk_note(d)) {
         json_object_put(o);
         fail(d, FC_ESYS, strerror(errno));
@@ -309,7 +309,7 @@ static void fence(struct disk *d)
 
 static void lease(struct disk *d)
 {
-    struct json_object *o = fc_engine_request("lease");
+    struct json_object *o = fc_disk_engine_request("lease");
     add_migration(d, o);
     ask(d, o, flip_left_ms(d->job) + FENCE_SLACK_MS);
 }
@@ -329,7 +329,7 @@ static void unfence(struct disk *d)
              "the destination must agree, and there is no channel to it");
         return;
     }
-    o = fc_engine_request("unfence");
+    o = fc_disk_engine_request("unfence");
     add_migration(d, o);
     ask(d, o, SHORT_MS);
 }
@@ -343,9 +343,9 @@ static void on_stopped(void *user)
 
 static void stop(struct disk *d)
 {
-    struct fc_engine *e = d->engine;
+    struct fc_disk_engine *e = d->engine;
     fc_disk_channel_close(d);
-    fc_engine_end(e, on_stopped, d);
+    fc_disk_engine_end(e, on_stopped, d);
 }
 
 static void clean(struct disk *d)
@@ -378,7 +378,7 @@ static void run_step(struct disk *d)
         start_engine(d);
         return;
     case STEP_ATTACH:
-        tool(d, "nbd-attach", fc_engine_socket(d->engine), NULL, NULL);
+        tool(d, "nbd-attach", fc_disk_engine_socket(d->engine), NULL, NULL);
         return;
     case STEP_TABLE_NBD:
         d->tabled = true;
@@ -416,7 +416,7 @@ static void run_step(struct disk *d)
             next(d);
         return;
     case STEP_FINISH:
-        ask(d, fc_engine_request("finish"), SHORT_MS);
+        ask(d, fc_disk_engine_request("finish"), SHORT_MS);
         return;
     case STEP_STOP:
         stop(d);
@@ -477,10 +477,10 @@ static void on_status(void *user, int rc, struct json_object *reply, int *fd,
 
 void fc_disk_ask_status(struct disk *d)
 {
-    if (d->asked || !d->engine || !fc_engine_is_up(d->engine))
+    if (d->asked || !d->engine || !fc_disk_engine_is_up(d->engine))
         return;
-    d->asked = !fc_engine_call(d->engine, fc_engine_request("status"), NULL, 0,
-                               STATUS_MS, on_status, d);
+    d->asked = !fc_disk_engine_call(d->engine, fc_disk_engine_request("status"),
+                                    NULL, 0, STATUS_MS, on_status, d);
 }
 
 static void on_told(void *user, int rc, struct json_object *reply, int *fd,
@@ -496,27 +496,28 @@ static void on_told(void *user, int rc, struct json_object *reply, int *fd,
 
 void fc_disk_tell_rate(struct disk *d)
 {
-    if (!d->engine || !fc_engine_is_up(d->engine))
+    if (!d->engine || !fc_disk_engine_is_up(d->engine))
         return;
-    struct json_object *o = fc_engine_request("rate");
+    struct json_object *o = fc_disk_engine_request("rate");
     json_object_object_add(o, "bytes_ps",
                            json_object_new_int64((int64_t)d->rate));
-    d->rate_told = !fc_engine_call(d->engine, o, NULL, 0, SHORT_MS, on_told, d);
+    d->rate_told =
+        !fc_disk_engine_call(d->engine, o, NULL, 0, SHORT_MS, on_told, d);
 }
 
 void fc_disk_tell_order(struct disk *d)
 {
-    if (d->order < 0 || !d->engine || !fc_engine_is_up(d->engine))
+    if (d->order < 0 || !d->engine || !fc_disk_engine_is_up(d->engine))
         return;
-    (void)fc_engine_call(d->engine, fc_engine_request("order"), &d->order, 1,
-                         SHORT_MS, on_told, d);
+    (void)fc_disk_engine_call(d->engine, fc_disk_engine_request("order"),
+                              &d->order, 1, SHORT_MS, on_told, d);
 }
 
 void fc_disk_dispose(struct disk *d)
 {
     struct fc_children *children = d->job->args.env->children;
     fc_task_leave(d->task);
-    fc_engine_leave(d->engine);
+    fc_disk_engine_leave(d->engine);
     if (d->channel) {
         fc_children_forget(children, d->channel);
         fc_children_end(children, d->channel);

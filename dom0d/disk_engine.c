@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "engine.h"
+#include "disk_engine.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -40,21 +40,21 @@
 enum state { STARTING, REATTACHING, UP, WAITING, ENDING };
 
 struct call {
-    struct fc_engine *engine;
+    struct fc_disk_engine *engine;
     int sock;
     struct event *readable;
     char *text;
     size_t len;
     int fds[FC_CTL_MAX_FDS], nfds;
-    fc_engine_answer *answer;
+    fc_disk_engine_answer *answer;
     void *user;
     struct call *next;
 };
 
-struct fc_engine {
+struct fc_disk_engine {
     const struct fc_disk_env *env;
-    struct fc_engine_spec spec;
-    const struct fc_engine_events *events;
+    struct fc_disk_engine_spec spec;
+    const struct fc_disk_engine_events *events;
     void *user;
     enum state state;
     char name[FC_DISK_ID_TEXT];
@@ -73,9 +73,9 @@ struct fc_engine {
     void *ended_user;
 };
 
-static void start(struct fc_engine *e);
+static void start(struct fc_disk_engine *e);
 
-struct json_object *fc_engine_request(const char *name)
+struct json_object *fc_disk_engine_request(const char *name)
 {
     struct json_object *o = json_object_new_object();
     json_object_object_add(o, "cmd", json_object_new_string(name));
@@ -102,7 +102,7 @@ static void call_free(struct call *c)
 static void call_done(struct call *c, int rc, struct json_object *reply,
                       const char *why)
 {
-    fc_engine_answer *answer = c->answer;
+    fc_disk_engine_answer *answer = c->answer;
     void *user = c->user;
     int fd = c->nfds ? c->fds[0] : -1;
     if (c->nfds)
@@ -175,9 +175,9 @@ static int send_request(int sock, struct json_object *request, const int *fds,
     return r == (ssize_t)len ? 0 : FC_EDAEMON;
 }
 
-int fc_engine_call(struct fc_engine *e, struct json_object *request,
-                   const int *fds, int nfds, unsigned timeout_ms,
-                   fc_engine_answer *answer, void *user)
+int fc_disk_engine_call(struct fc_disk_engine *e, struct json_object *request,
+                        const int *fds, int nfds, unsigned timeout_ms,
+                        fc_disk_engine_answer *answer, void *user)
 {
     const struct timeval limit = { timeout_ms / 1000,
                                    timeout_ms % 1000 * 1000 };
@@ -211,33 +211,33 @@ int fc_engine_call(struct fc_engine *e, struct json_object *request,
     return rc;
 }
 
-bool fc_engine_is_up(const struct fc_engine *e)
+bool fc_disk_engine_is_up(const struct fc_disk_engine *e)
 {
     return e->state == UP;
 }
 
-void fc_engine_set_owner(struct fc_engine *e, bool owner)
+void fc_disk_engine_set_owner(struct fc_disk_engine *e, bool owner)
 {
     e->spec.owner = owner;
 }
 
-void fc_engine_set_device(struct fc_engine *e, const char *device)
+void fc_disk_engine_set_device(struct fc_disk_engine *e, const char *device)
 {
     snprintf(e->device, sizeof(e->device), "%s", device);
 }
 
-const char *fc_engine_socket(const struct fc_engine *e)
+const char *fc_disk_engine_socket(const struct fc_disk_engine *e)
 {
     return e->socket;
 }
 
-static void set_timer(struct fc_engine *e, unsigned ms)
+static void set_timer(struct fc_disk_engine *e, unsigned ms)
 {
     const struct timeval tv = { ms / 1000, ms % 1000 * 1000 };
     evtimer_add(e->timer, &tv);
 }
 
-static void engine_free(struct fc_engine *e)
+static void engine_free(struct fc_disk_engine *e)
 {
     while (e->calls)
         call_free(e->calls);
@@ -254,7 +254,7 @@ static void engine_free(struct fc_engine *e)
 }
 
 /* No process is left. */
-static void gone(struct fc_engine *e, const char *why)
+static void gone(struct fc_disk_engine *e, const char *why)
 {
     char text[200];
     snprintf(text, sizeof(text), "%s", why);
@@ -284,7 +284,7 @@ static void gone(struct fc_engine *e, const char *why)
 
 static void on_child_ended(void *user, pid_t pid, int status)
 {
-    struct fc_engine *e = user;
+    struct fc_disk_engine *e = user;
     char why[80];
     (void)pid;
     e->child = 0;
@@ -298,7 +298,7 @@ static void on_child_ended(void *user, pid_t pid, int status)
 
 static void on_life(evutil_socket_t fd, short what, void *arg)
 {
-    struct fc_engine *e = arg;
+    struct fc_disk_engine *e = arg;
     char byte[16];
     (void)what;
     ssize_t r = read(fd, byte, sizeof(byte));
@@ -319,7 +319,7 @@ static void on_life(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Keeps an idle connection, if the control socket is served. */
-static bool watch_life(struct fc_engine *e)
+static bool watch_life(struct fc_disk_engine *e)
 {
     struct ucred peer;
     socklen_t len = sizeof(peer);
@@ -342,7 +342,7 @@ static bool watch_life(struct fc_engine *e)
     return true;
 }
 
-static void is_up(struct fc_engine *e)
+static void is_up(struct fc_disk_engine *e)
 {
     bool again = e->ever_up;
     e->state = UP;
@@ -353,7 +353,7 @@ static void is_up(struct fc_engine *e)
     e->events->up(e->user, again);
 }
 
-static void kill_process(struct fc_engine *e)
+static void kill_process(struct fc_disk_engine *e)
 {
     if (e->child)
         fc_children_end(e->env->children, e->child);
@@ -364,7 +364,7 @@ static void kill_process(struct fc_engine *e)
 static void on_reattached(void *user, int rc, int status, const char *out,
                           const char *err)
 {
-    struct fc_engine *e = user;
+    struct fc_disk_engine *e = user;
     char line[200];
     (void)out;
     (void)status;
@@ -382,7 +382,7 @@ static void on_reattached(void *user, int rc, int status, const char *out,
 }
 
 /* The process answers. */
-static void answers(struct fc_engine *e)
+static void answers(struct fc_disk_engine *e)
 {
     const char *argv[] = { e->env->tool, "nbd-reattach", e->device, e->socket,
                            NULL };
@@ -401,7 +401,7 @@ static void answers(struct fc_engine *e)
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
-    struct fc_engine *e = arg;
+    struct fc_disk_engine *e = arg;
     (void)fd;
     (void)what;
     if (e->state == WAITING) {
@@ -447,10 +447,10 @@ static void word_number(struct words *w, const char *key, uint64_t value)
     word(w, key, text);
 }
 
-static void make_words(const struct fc_engine *e, struct words *w)
+static void make_words(const struct fc_disk_engine *e, struct words *w)
 {
     char uuid[FC_UUID_TEXT];
-    const struct fc_engine_spec *s = &e->spec;
+    const struct fc_disk_engine_spec *s = &e->spec;
     fc_uuid_format(s->id.uuid, uuid);
     memset(w, 0, sizeof(*w));
     word(w, "", e->env->nbdkit);
@@ -477,7 +477,7 @@ static void make_words(const struct fc_engine *e, struct words *w)
     word(w, "owner=", s->owner ? "1" : "0");
 }
 
-static void start(struct fc_engine *e)
+static void start(struct fc_disk_engine *e)
 {
     struct words *w = malloc(sizeof(*w));
     char log[FC_DISK_PATH];
@@ -503,12 +503,12 @@ static void start(struct fc_engine *e)
     set_timer(e, PROBE_MS);
 }
 
-int fc_engine_new(const struct fc_disk_env *env,
-                  const struct fc_engine_spec *spec,
-                  const struct fc_engine_events *events, void *user,
-                  struct fc_engine **engine_r)
+int fc_disk_engine_new(const struct fc_disk_env *env,
+                       const struct fc_disk_engine_spec *spec,
+                       const struct fc_disk_engine_events *events, void *user,
+                       struct fc_disk_engine **engine_r)
 {
-    struct fc_engine *e = calloc(1, sizeof(*e));
+    struct fc_disk_engine *e = calloc(1, sizeof(*e));
     if (!e)
         return FC_ENOMEM;
     e->env = env;
@@ -534,7 +534,8 @@ int fc_engine_new(const struct fc_disk_env *env,
     return 0;
 }
 
-void fc_engine_end(struct fc_engine *e, void (*ended)(void *user), void *user)
+void fc_disk_engine_end(struct fc_disk_engine *e, void (*ended)(void *user),
+                        void *user)
 {
     if (!e) {
         if (ended)
@@ -556,7 +557,7 @@ void fc_engine_end(struct fc_engine *e, void (*ended)(void *user), void *user)
         set_timer(e, END_MS);
 }
 
-void fc_engine_leave(struct fc_engine *e)
+void fc_disk_engine_leave(struct fc_disk_engine *e)
 {
     if (e)
         engine_free(e);

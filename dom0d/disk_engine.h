@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef FC_ENGINE_H
-#define FC_ENGINE_H
+#ifndef FC_DISK_ENGINE_H
+#define FC_DISK_ENGINE_H
 
 #include <json-c/json.h>
 #include <sys/types.h>
@@ -48,7 +48,7 @@ int fc_disk_run_write(const struct fc_disk_env *env,
 #define FC_DISK_DM (sizeof("forecopy-") + FC_DISK_ID_TEXT)
 void fc_disk_dm_name(const struct fc_disk_id *id, char out[FC_DISK_DM]);
 
-struct fc_engine_spec {
+struct fc_disk_engine_spec {
     struct fc_disk_id id;
     const char *role; /* "source", "shadow"; a constant */
     char volume[FC_DISK_PATH];
@@ -58,9 +58,9 @@ struct fc_engine_spec {
     bool owner;
 };
 
-struct fc_engine;
+struct fc_disk_engine;
 
-struct fc_engine_events {
+struct fc_disk_engine_events {
     /* It answers; `again`: after it had died. Its state began anew then. */
     void (*up)(void *user, bool again);
     /* It has died and is being started anew; or it cannot be started at
@@ -72,48 +72,50 @@ struct fc_engine_events {
  * Starts the engine, or takes over one that answers at the control socket
  * already. Events come later, not from within. 0, FC_ENOMEM or FC_ESYS.
  */
-int fc_engine_new(const struct fc_disk_env *env,
-                  const struct fc_engine_spec *spec,
-                  const struct fc_engine_events *events, void *user,
-                  struct fc_engine **engine_r);
+int fc_disk_engine_new(const struct fc_disk_env *env,
+                       const struct fc_disk_engine_spec *spec,
+                       const struct fc_disk_engine_events *events, void *user,
+                       struct fc_disk_engine **engine_r);
 
-bool fc_engine_is_up(const struct fc_engine *e);
+bool fc_disk_engine_is_up(const struct fc_disk_engine *e);
 
 /* Whether it is to be started as the owner when it has died. */
-void fc_engine_set_owner(struct fc_engine *e, bool owner);
+void fc_disk_engine_set_owner(struct fc_disk_engine *e, bool owner);
 
 /* The kernel's device that is connected to it ("": none), to be connected again
  * after it has died. */
-void fc_engine_set_device(struct fc_engine *e, const char *device);
+void fc_disk_engine_set_device(struct fc_disk_engine *e, const char *device);
 
 /* Where it serves NBD. */
-const char *fc_engine_socket(const struct fc_engine *e);
+const char *fc_disk_engine_socket(const struct fc_disk_engine *e);
 
 /*
  * `rc` 0 with the reply (the engine's, valid during the call) and a descriptor
  * that came with it (-1: none; closed after the call unless taken by
  * *fd = -1); else the code it gave, FC_EDAEMON or FC_ETIMEOUT with a sentence.
  */
-typedef void fc_engine_answer(void *user, int rc, struct json_object *reply,
-                              int *fd, const char *why);
+typedef void fc_disk_engine_answer(void *user, int rc,
+                                   struct json_object *reply, int *fd,
+                                   const char *why);
 
 /*
  * One request; takes over `request` and, when it returns 0, has sent the
  * descriptors, which stay the caller's. `answer` comes later, not from within,
  * and not at all once the engine is freed or ended. 0, FC_EDAEMON, FC_ENOMEM.
  */
-int fc_engine_call(struct fc_engine *e, struct json_object *request,
-                   const int *fds, int nfds, unsigned timeout_ms,
-                   fc_engine_answer *answer, void *user);
+int fc_disk_engine_call(struct fc_disk_engine *e, struct json_object *request,
+                        const int *fds, int nfds, unsigned timeout_ms,
+                        fc_disk_engine_answer *answer, void *user);
 
 /* {"cmd":NAME} */
-struct json_object *fc_engine_request(const char *name);
+struct json_object *fc_disk_engine_request(const char *name);
 
 /* Ends the process and frees the engine; `ended` (may be NULL) is called when
  * the process is no more, maybe from within. */
-void fc_engine_end(struct fc_engine *e, void (*ended)(void *user), void *user);
+void fc_disk_engine_end(struct fc_disk_engine *e, void (*ended)(void *user),
+                        void *user);
 
 /* Frees it and leaves the process alone. */
-void fc_engine_leave(struct fc_engine *e);
+void fc_disk_engine_leave(struct fc_disk_engine *e);
 
 #endif
