@@ -39,6 +39,7 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
     if (!rc)
         fc_daemon_check_away(d, (uint32_t)time(NULL));
     fc_daemon_start_guests(d, now);
+    fc_disks_tick(d->disks, now);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -124,6 +125,18 @@ static void open_db(struct fc_daemon *d)
     d->env.db = d->db;
 }
 
+/* Likewise. */
+static void open_disks(struct fc_daemon *d)
+{
+    if (!d->config->disks_dir)
+        return;
+    int rc = fc_disks_new(d, &d->disks);
+    if (rc)
+        fc_error("%s: %s; no disks can be moved", d->config->disks_dir,
+                 rc == FC_ESYS || rc == FC_EIO ? strerror(errno)
+                                               : fc_strerror(rc));
+}
+
 static int set_up(struct fc_daemon *d)
 {
     const struct fc_daemon_config *c = d->config;
@@ -190,6 +203,7 @@ int fc_daemon_init(struct fc_daemon *d, struct event_base *base,
     open_db(d);
     fc_daemon_check_away(d, (uint32_t)time(NULL));
     fc_daemon_start_guests(d, fc_now_ms());
+    open_disks(d);
     rc = fc_control_new(base, config->socket_path, &fc_control_requests, d,
                         &d->control);
     if (rc)
@@ -241,6 +255,7 @@ void fc_daemon_dispose(struct fc_daemon *d)
     fc_daemon_record_free(d);
     fc_daemon_close_all(d);
     fc_control_prepare_free(d);
+    fc_disks_free(d->disks);
     fc_keepers_free(d->keepers);
     fc_worker_free(d->worker);
     fc_domains_dispose(&d->domains);

@@ -23,7 +23,7 @@ trap 'rm -rf "$tmp"' EXIT
 dump_options() { # dump_options PROGRAM
     case $1 in
     forecopyd) awk -F '\t' '$1 != "-" { print "-" $1 } { print "--" $2 }' ;;
-    forecopy) sed -E 's/^forecopy //; /^[a-z]+ (-h|--help)$/d' ;;
+    forecopy) sed -E 's/^forecopy //; /^[a-z-]+ (-h|--help)$/d' ;;
     *) cat ;;
     esac
 }
