@@ -58,6 +58,15 @@ static uint64_t read_number(const char *path)
     return value;
 }
 
+static int read_device(const char *path, uint32_t *major_r, uint32_t *minor_r)
+{
+    FILE *f = fopen(path, "re");
+    int n = f ? fscanf(f, "%" SCNu32 ":%" SCNu32, major_r, minor_r) : 0;
+    if (f)
+        fclose(f);
+    return n == 2 ? 0 : FC_EFORMAT;
+}
+
 int fc_btrace_target_find(const char *path, struct fc_btrace_target *target_r,
                           char why[FC_BTRACE_WHY])
 {
@@ -83,6 +92,13 @@ int fc_btrace_target_find(const char *path, struct fc_btrace_target *target_r,
     t.sectors = read_number(sys);
     snprintf(sys, sizeof(sys), "/sys/dev/block/%u:%u/start", t.major, t.minor);
     t.first = read_number(sys);
+    t.disk_major = t.major;
+    t.disk_minor = t.minor;
+    snprintf(sys, sizeof(sys), "/sys/dev/block/%u:%u/../dev", t.major, t.minor);
+    if (t.first && read_device(sys, &t.disk_major, &t.disk_minor)) {
+        snprintf(why, FC_BTRACE_WHY, "%.120s: its disk is not known", path);
+        return FC_EINVAL;
+    }
     if (!t.sectors || t.sectors > FC_BLOCKBATCH_SECTORS_MOST) {
         snprintf(why, FC_BTRACE_WHY, "%.120s: a size of %" PRIu64 " sectors",
                  path, t.sectors);
@@ -92,13 +108,18 @@ int fc_btrace_target_find(const char *path, struct fc_btrace_target *target_r,
     return 0;
 }
 
-int fc_btrace_find(const struct fc_btrace_config *c, uint32_t major,
-                   uint32_t minor)
+int fc_btrace_find(const struct fc_btrace_config *c, uint32_t disk_major,
+                   uint32_t disk_minor, uint64_t sector)
 {
-    for (uint32_t i = 0; i < c->targets; i++)
-        if (c->target[i].major == major && c->target[i].minor == minor)
-            return (int)i;
-    return -1;
+    int found = -1;
+    for (uint32_t i = 0; i < c->targets; i++) {
+        const struct fc_btrace_target *d = &c->target[i];
+        if (d->disk_major == disk_major && d->disk_minor == disk_minor &&
+            sector >= d->first && sector - d->first < d->sectors &&
+            (found < 0 || d->first))
+            found = (int)i;
+    }
+    return found;
 }
 
 static int open_means(struct fc_btrace *t, char *why)

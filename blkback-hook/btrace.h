@@ -25,6 +25,7 @@ struct fc_btrace;
 struct fc_btrace_target {
     char path[256];
     uint32_t major, minor;
+    uint32_t disk_major, disk_minor; /* a partition's disk; else the same */
     uint64_t sectors;
     uint64_t first; /* a partition's first sector on its disk; 0 else */
 };
@@ -84,9 +85,10 @@ void fc_btrace_request(struct fc_btrace *t, uint32_t index, uint64_t time_ns,
 void fc_btrace_count(struct fc_btrace *t, uint32_t index,
                      const struct fc_blockbatch_count *count);
 
-/* Index of the target of that number, or -1. */
-int fc_btrace_find(const struct fc_btrace_config *c, uint32_t major,
-                   uint32_t minor);
+/* Index of the target that has that sector of that disk, a partition before the
+ * disk itself; -1: none has. */
+int fc_btrace_find(const struct fc_btrace_config *c, uint32_t disk_major,
+                   uint32_t disk_minor, uint64_t sector);
 
 struct fc_btrace_means_ops {
     enum fc_blockbatch_means means;

@@ -84,13 +84,14 @@ static void take_event(struct fc_btrace *t, const struct fc_btrace_config *c,
         len < l->sector + 8u || len < l->nr_sector + 4u || len < l->rwbs + RWBS)
         return;
     uint32_t dev = (uint32_t)fc_le_load(event + l->dev, 4);
-    int index = fc_btrace_find(c, dev >> 20, dev & 0xfffff);
+    uint64_t sector = fc_le_load(event + l->sector, 8);
+    int index = fc_btrace_find(c, dev >> 20, dev & 0xfffff, sector);
     int kind = kind_of(event + l->rwbs);
     if (index >= 0 && kind)
-        fc_btrace_seen_one(
-            t, (uint32_t)index, time_ns, (enum fc_blockbatch_op)kind,
-            fc_le_load(event + l->sector, 8) - c->target[index].first,
-            (uint32_t)fc_le_load(event + l->nr_sector, 4));
+        fc_btrace_seen_one(t, (uint32_t)index, time_ns,
+                           (enum fc_blockbatch_op)kind,
+                           sector - c->target[index].first,
+                           (uint32_t)fc_le_load(event + l->nr_sector, 4));
 }
 
 void fc_btrace_page_parse(struct fc_btrace *t, const struct fc_btrace_config *c,

@@ -108,13 +108,14 @@ static void remove_left_over(void)
         closedir(d);
 }
 
+/* The event names disks, not partitions. */
 static int set_filter(const struct tracefs *f)
 {
     char text[FC_BLOCKBATCH_DEVICES * 24], *at = text;
     const struct fc_btrace_config *c = f->config;
     for (uint32_t i = 0; i < c->targets; i++)
         at += snprintf(at, 24, "%sdev == %u", i ? " || " : "",
-                       c->target[i].major << 20 | c->target[i].minor);
+                       c->target[i].disk_major << 20 | c->target[i].disk_minor);
     return write_text(f, EVENT "filter", text);
 }
 
