@@ -127,6 +127,13 @@ static int open_means(struct fc_btrace *t, char *why)
     size_t used = 0;
     int rc = FC_EINVAL;
     why[0] = 0;
+    if (t->config.own) {
+        t->ops = t->config.own;
+        rc = t->ops->open(t, &t->config, &t->state, why);
+        if (rc)
+            t->ops = NULL;
+        return rc;
+    }
     for (unsigned i = 0; i < FC_BTRACE_METHODS; i++) {
         char one[FC_BTRACE_WHY] = "";
         if (t->config.only && t->config.only != means[i]->means)

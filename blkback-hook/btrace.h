@@ -21,6 +21,7 @@
 #define FC_BTRACE_METHODS 3u
 
 struct fc_btrace;
+struct fc_btrace_means_ops;
 
 struct fc_btrace_target {
     char path[256];
@@ -37,6 +38,7 @@ struct fc_btrace_config {
     const struct fc_btrace_target *target;
     /* 0: the first that can be had of BPF, tracefs, blktrace */
     enum fc_blockbatch_means only;
+    const struct fc_btrace_means_ops *own; /* a test's, instead of all others */
 };
 
 /* What a means tells of a device: path (a block device), its number and size.

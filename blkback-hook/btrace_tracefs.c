@@ -228,7 +228,7 @@ static int tracefs_collect(void *state, bool counts)
 {
     struct tracefs *f = state;
     for (long i = 0; i < f->cpus; i++) {
-        ssize_t n;
+        ssize_t n = 0;
         while (f->fd[i] >= 0 &&
                (n = read(f->fd[i], f->page, sizeof(f->page))) > 0)
             fc_btrace_page_parse(f->t, f->config, &f->layout, f->page,
