@@ -67,27 +67,60 @@ static int read_device(const char *path, uint32_t *major_r, uint32_t *minor_r)
     return n == 2 ? 0 : FC_EFORMAT;
 }
 
-int fc_btrace_target_find(const char *path, struct fc_btrace_target *target_r,
-                          char why[FC_BTRACE_WHY])
+/* Where the node of a device is, by the kernel's name for it; blktrace needs
+ * it, the others do not. */
+static void find_node(struct fc_btrace_target *t)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/uevent", t->major,
+             t->minor);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof(line), f))
+        if (!strncmp(line, "DEVNAME=", 8))
+            snprintf(t->path, sizeof(t->path), "/dev/%.*s",
+                     (int)strcspn(line + 8, "\n"), line + 8);
+    if (f)
+        fclose(f);
+}
+
+/* "MAJOR:MINOR", or the path of a device. */
+static int find_number(const char *name, struct fc_btrace_target *t,
+                       char why[FC_BTRACE_WHY])
 {
     struct stat st;
-    struct fc_btrace_target t = { .major = 0 };
-    char sys[128];
-    if (strlen(path) >= sizeof(t.path)) {
+    int end = 0;
+    if (sscanf(name, "%" SCNu32 ":%" SCNu32 "%n", &t->major, &t->minor, &end) ==
+            2 &&
+        !name[end]) {
+        find_node(t);
+        return 0;
+    }
+    if (strlen(name) >= sizeof(t->path)) {
         snprintf(why, FC_BTRACE_WHY, "the name of the device is too long");
         return FC_EINVAL;
     }
-    snprintf(t.path, sizeof(t.path), "%s", path);
-    if (stat(path, &st)) {
-        snprintf(why, FC_BTRACE_WHY, "%.120s: %s", path, strerror(errno));
+    snprintf(t->path, sizeof(t->path), "%s", name);
+    if (stat(name, &st)) {
+        snprintf(why, FC_BTRACE_WHY, "%.120s: %s", name, strerror(errno));
         return FC_ESYS;
     }
     if (!S_ISBLK(st.st_mode)) {
-        snprintf(why, FC_BTRACE_WHY, "%.120s is not a block device", path);
+        snprintf(why, FC_BTRACE_WHY, "%.120s is not a block device", name);
         return FC_EINVAL;
     }
-    t.major = major(st.st_rdev);
-    t.minor = minor(st.st_rdev);
+    t->major = major(st.st_rdev);
+    t->minor = minor(st.st_rdev);
+    return 0;
+}
+
+int fc_btrace_target_find(const char *name, struct fc_btrace_target *target_r,
+                          char why[FC_BTRACE_WHY])
+{
+    struct fc_btrace_target t = { .major = 0 };
+    char sys[128];
+    int rc = find_number(name, &t, why);
+    if (rc)
+        return rc;
     snprintf(sys, sizeof(sys), "/sys/dev/block/%u:%u/size", t.major, t.minor);
     t.sectors = read_number(sys);
     snprintf(sys, sizeof(sys), "/sys/dev/block/%u:%u/start", t.major, t.minor);
@@ -96,12 +129,12 @@ int fc_btrace_target_find(const char *path, struct fc_btrace_target *target_r,
     t.disk_minor = t.minor;
     snprintf(sys, sizeof(sys), "/sys/dev/block/%u:%u/../dev", t.major, t.minor);
     if (t.first && read_device(sys, &t.disk_major, &t.disk_minor)) {
-        snprintf(why, FC_BTRACE_WHY, "%.120s: its disk is not known", path);
+        snprintf(why, FC_BTRACE_WHY, "%.120s: its disk is not known", name);
         return FC_EINVAL;
     }
     if (!t.sectors || t.sectors > FC_BLOCKBATCH_SECTORS_MOST) {
         snprintf(why, FC_BTRACE_WHY, "%.120s: a size of %" PRIu64 " sectors",
-                 path, t.sectors);
+                 name, t.sectors);
         return FC_EINVAL;
     }
     *target_r = t;

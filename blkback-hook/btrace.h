@@ -41,9 +41,9 @@ struct fc_btrace_config {
     const struct fc_btrace_means_ops *own; /* a test's, instead of all others */
 };
 
-/* What a means tells of a device: path (a block device), its number and size.
- * 0, FC_EINVAL (not a block device, too large) or FC_ESYS, with a sentence. */
-int fc_btrace_target_find(const char *path, struct fc_btrace_target *target_r,
+/* What is to be known of a device, given its path or "MAJOR:MINOR". 0,
+ * FC_EINVAL (not a block device, too large) or FC_ESYS, with a sentence. */
+int fc_btrace_target_find(const char *name, struct fc_btrace_target *target_r,
                           char why[FC_BTRACE_WHY]);
 
 /*
