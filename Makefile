@@ -227,15 +227,23 @@ bench-lab: deps
 
 # ---- installing ------------------------------------------------------------
 XENBIN := $(prefix)/lib/xen-$(XEN_VERSION)/bin
+# where nbdkit looks: below usr/lib/x86_64-linux-gnu on Debian
+NBDKIT_PLUGINS := $(shell pkg-config --variable=plugindir nbdkit 2>/dev/null)
 .PHONY: install deb
 install: all
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/sbin \
 		$(DESTDIR)$(prefix)/lib/forecopy \
-		$(DESTDIR)$(XENBIN) $(DESTDIR)/etc/forecopy
+		$(DESTDIR)$(XENBIN) $(DESTDIR)/etc/forecopy \
+		$(DESTDIR)/etc/xen/scripts $(DESTDIR)$(NBDKIT_PLUGINS)
 	install -m 755 $(B)/forecopyd $(B)/forecopy $(B)/xl \
 		$(DESTDIR)$(prefix)/sbin
 	install -m 755 $(B)/forecopy-eval $(DESTDIR)$(prefix)/bin
-	install -m 755 $(B)/forecopy-transport $(DESTDIR)$(prefix)/lib/forecopy
+	install -m 755 $(B)/forecopy-transport $(B)/forecopy-block \
+		$(DESTDIR)$(prefix)/lib/forecopy
+	install -m 755 blkback-hook/block-forecopy $(DESTDIR)/etc/xen/scripts
+	for plugin in $(PLUGINS); do \
+		install -m 644 $$plugin $(DESTDIR)$(NBDKIT_PLUGINS) || exit 1; \
+	done
 	install -m 755 $(B)/forecopy-save-helper $(DESTDIR)$(XENBIN)
 	install -m 644 dom0d/forecopy.conf $(DESTDIR)/etc/forecopy
 	for page in $(MAN); do \
