@@ -218,7 +218,7 @@ build_image() {
     rm -f "$stage/etc/xen/xl.conf"
     cp "$LAB/dom0/xl.conf" "$stage/etc/xen/xl.conf"
     install -m 755 "$LAB/dom0/vif-lab" "$stage/etc/xen/scripts/vif-lab"
-    echo "options nbd nbds_max=16" >"$stage/etc/modprobe.d/lab.conf"
+    echo "options nbd nbds_max=16 max_part=0" >"$stage/etc/modprobe.d/lab.conf"
 
     mkdir -p "$stage.boot/bin"
     cp "$(command -v busybox)" "$stage.boot/bin/busybox"
