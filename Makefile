@@ -234,13 +234,16 @@ install: all
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/sbin \
 		$(DESTDIR)$(prefix)/lib/forecopy \
 		$(DESTDIR)$(XENBIN) $(DESTDIR)/etc/forecopy \
-		$(DESTDIR)/etc/xen/scripts $(DESTDIR)$(NBDKIT_PLUGINS)
+		$(DESTDIR)/etc/xen/scripts $(DESTDIR)$(NBDKIT_PLUGINS) \
+		$(DESTDIR)$(prefix)/lib/modprobe.d
 	install -m 755 $(B)/forecopyd $(B)/forecopy $(B)/xl \
 		$(DESTDIR)$(prefix)/sbin
 	install -m 755 $(B)/forecopy-eval $(DESTDIR)$(prefix)/bin
 	install -m 755 $(B)/forecopy-transport $(B)/forecopy-block \
 		$(DESTDIR)$(prefix)/lib/forecopy
 	install -m 755 blkback-hook/block-forecopy $(DESTDIR)/etc/xen/scripts
+	install -m 644 blkback-hook/modprobe.conf \
+		$(DESTDIR)$(prefix)/lib/modprobe.d/forecopy.conf
 	for plugin in $(PLUGINS); do \
 		install -m 644 $$plugin $(DESTDIR)$(NBDKIT_PLUGINS) || exit 1; \
 	done

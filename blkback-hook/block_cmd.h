@@ -26,6 +26,16 @@ int fc_dm_resume_command(int argc, char **argv);
 int fc_dm_remove_command(int argc, char **argv);
 int fc_dm_show_command(int argc, char **argv);
 
+extern const struct option fc_nbd_attach_options[], fc_nbd_reattach_options[];
+int fc_nbd_attach_command(int argc, char **argv);
+int fc_nbd_reattach_command(int argc, char **argv);
+int fc_nbd_detach_command(int argc, char **argv);
+
+extern const struct option fc_tap_attach_options[];
+int fc_tap_attach_command(int argc, char **argv);
+int fc_tap_swap_command(int argc, char **argv);
+int fc_tap_detach_command(int argc, char **argv);
+
 /*
  * What they share. fc_block_parse() takes options that are in `options` (may
  * be NULL) and -h; each goes to `take` with its `val`, which says whether the

@@ -26,6 +26,22 @@ static const struct fc_block_command commands[] = {
       fc_dm_remove_options },
     { "dm-show", "[--json] NAME", "its table and state", fc_dm_show_command,
       fc_dm_show_options },
+    { "nbd-attach",
+      "[--export NAME] [--size BYTES] [--block-size BYTES] [--timeout S] "
+      "SOCKET",
+      "an nbd device on an engine's socket; prints its name",
+      fc_nbd_attach_command, fc_nbd_attach_options },
+    { "nbd-reattach", "[--export NAME] [--timeout S] /dev/nbdN SOCKET",
+      "give it a new connection after the engine was restarted",
+      fc_nbd_reattach_command, fc_nbd_reattach_options },
+    { "nbd-detach", "/dev/nbdN", "end its connection; what waits fails",
+      fc_nbd_detach_command, NULL },
+    { "tap-attach", "[--read-only] IMAGE",
+      "a tapdisk with the image; prints its process, minor and socket",
+      fc_tap_attach_command, fc_tap_attach_options },
+    { "tap-swap", "PID MINOR IMAGE", "put another image under it",
+      fc_tap_swap_command, NULL },
+    { "tap-detach", "PID MINOR", "end it", fc_tap_detach_command, NULL },
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

@@ -157,24 +157,30 @@ static int check_fit(const struct fc_dm *dm, const char *name,
     return 0;
 }
 
-/* Suspends within the time, or leaves it running. */
-static int suspend(const struct fc_dm *dm, const char *name,
-                   unsigned timeout_ms)
+/* Runs it again when it is suspended. An interrupted suspend undoes itself; one
+ * that came about while it was being interrupted does not. */
+static void let_run(const struct fc_dm *dm, const char *name)
 {
     struct fc_dm_state state;
-    int rc = dm->ops->suspend(dm->user, name, timeout_ms);
 
-    if (rc == 0)
-        return 0;
-    failed(rc, "drain it", name);
-    /* an interrupted suspend undoes itself; one that ended while it was being
-     * interrupted does not */
-    if (look(dm, name, &state) == 0 && state.suspended) {
-        int again = dm->ops->resume(dm->user, name);
-        if (again)
-            failed(again, "let it run again", name);
-    }
-    return rc;
+    if (look(dm, name, &state) || !state.suspended)
+        return;
+    int rc = dm->ops->resume(dm->user, name);
+    if (rc)
+        failed(rc, "let it run again", name);
+}
+
+/* Back to the table in force. The other one is dropped first: a resume would
+ * put it in force. */
+static void undo_swap(const struct fc_dm *dm, const char *name,
+                      bool was_suspended)
+{
+    int rc = dm->ops->clear(dm->user, name);
+
+    if (rc)
+        failed(rc, "take its new table back", name);
+    else if (!was_suspended)
+        let_run(dm, name);
 }
 
 int fc_dm_swap(const struct fc_dm *dm, const char *name, const char *path,
@@ -203,23 +209,18 @@ int fc_dm_swap(const struct fc_dm *dm, const char *name, const char *path,
     rc = dm->ops->load(dm->user, name, &table);
     if (rc)
         return failed(rc, "load its new table", name);
-    if (!state.suspended)
-        rc = suspend(dm, name, timeout_ms);
+    if (!state.suspended) {
+        rc = dm->ops->suspend(dm->user, name, timeout_ms);
+        if (rc)
+            failed(rc, "drain it", name);
+    }
     if (rc == 0) {
         rc = dm->ops->resume(dm->user, name);
         if (rc == 0)
             return 0;
         failed(rc, "put its new table in force", name);
     }
-    int undo = dm->ops->clear(dm->user, name);
-    if (undo)
-        failed(undo, "take its new table back", name);
-    /* with the slot empty a resume brings the old table */
-    if (undo == 0 && !state.suspended) {
-        undo = dm->ops->resume(dm->user, name);
-        if (undo)
-            failed(undo, "let it run again", name);
-    }
+    undo_swap(dm, name, state.suspended);
     return rc;
 }
 
@@ -230,7 +231,12 @@ int fc_dm_suspend(const struct fc_dm *dm, const char *name, unsigned timeout_ms)
 
     if (rc || state.suspended)
         return rc;
-    return suspend(dm, name, timeout_ms);
+    rc = dm->ops->suspend(dm->user, name, timeout_ms);
+    if (rc) {
+        failed(rc, "drain it", name);
+        let_run(dm, name);
+    }
+    return rc;
 }
 
 int fc_dm_resume(const struct fc_dm *dm, const char *name)

@@ -36,7 +36,10 @@ page_options() { # page_options PROGRAM PAGE
                 print verb substr($0, RSTART + 2, RLENGTH - 2)
                 $0 = substr($0, RSTART + RLENGTH)
             }
-        }' "$2" | if [[ $1 == forecopy ]]; then cat; else grep '^-'; fi
+        }' "$2" | case $1 in
+    forecopy | forecopy-block) cat ;;
+    *) grep '^-' ;;
+    esac
 }
 
 options() { # options PROGRAM PAGE [ARGUMENT...]
@@ -53,7 +56,8 @@ options() { # options PROGRAM PAGE [ARGUMENT...]
 }
 
 options xl $man/xl-migrate-predictive.8.pod migrate --predictive
-for p in forecopyd forecopy forecopy-save-helper forecopy-transport; do
+for p in forecopyd forecopy forecopy-save-helper forecopy-transport \
+    forecopy-block; do
     options $p $man/$p.8.pod
 done
 options forecopy-eval $man/forecopy-eval.1.pod
