@@ -135,6 +135,15 @@ static int check_export(const struct fc_nbd_request *req,
     return 0;
 }
 
+/* After each message to the driver, which sets it back to its default. */
+static void set_timer(const struct fc_nbd *nbd, uint32_t index)
+{
+    if (nbd->ops->set_timer(nbd->user, index, FC_NBD_LOOK_MS))
+        fc_warn("nbd%" PRIu32 ": cannot set its timer: %s; after an outage "
+                "of its engine requests may take 30 s more",
+                index, strerror(errno));
+}
+
 /* A descriptor that has shaken hands. */
 static int open_export(const struct fc_nbd_request *req, int timeout_ms,
                        struct fc_nbd_export *e)
@@ -167,6 +176,8 @@ int fc_nbd_attach(const struct fc_nbd *nbd, const struct fc_nbd_request *req,
             nbd, connect_message(nbd, fd, bytes, req->block_size, e.flags),
             index_r, "connect a device");
     fc_close(&fd);
+    if (rc == 0)
+        set_timer(nbd, *index_r);
     return rc;
 }
 
@@ -207,6 +218,7 @@ static int offer(const struct fc_nbd *nbd, uint32_t index,
     fc_close(&fd);
     if (rc)
         return rc;
+    set_timer(nbd, index);
     return nbd->ops->socket_held(nbd->user, st.st_ino) ? 0 : 1;
 }
 

@@ -21,6 +21,12 @@
  */
 #define FC_NBD_BACKEND "forecopy"
 #define FC_NBD_DEAD_CONN_S (10ull * 365 * 86400)
+/*
+ * How often the kernel looks at requests that wait. What was in flight to an
+ * engine that died is sent again only then; by default that is 30 s. Nothing
+ * fails at it, but each look is a line in the kernel's log.
+ */
+#define FC_NBD_LOOK_MS 2000u
 
 struct nl_msg;
 
@@ -39,6 +45,8 @@ struct fc_nbd_ops {
      */
     int (*request)(void *user, struct nl_msg *message, uint32_t *index_r);
     void (*look)(void *user, uint32_t index, struct fc_nbd_device *device);
+    /* Sets the block layer's timer for requests; 0 or FC_ESYS. */
+    int (*set_timer)(void *user, uint32_t index, unsigned ms);
     /* Does anybody still hold the unix socket that we have closed? */
     bool (*socket_held)(void *user, ino_t inode);
     void (*sleep_ms)(void *user, unsigned ms);

@@ -104,6 +104,19 @@ static void op_look(void *user, uint32_t index, struct fc_nbd_device *device)
         memcpy(device->backend, text, sizeof(device->backend));
 }
 
+static int op_set_timer(void *user, uint32_t index, unsigned ms)
+{
+    char path[64];
+    (void)user;
+
+    snprintf(path, sizeof(path), "/sys/block/nbd%u/queue/io_timeout", index);
+    FILE *f = fopen(path, "we");
+    if (!f)
+        return FC_ESYS;
+    int r = fprintf(f, "%u\n", ms);
+    return fclose(f) || r < 0 ? FC_ESYS : 0;
+}
+
 /* The kernel's list has every socket that is open, by inode, with the path
  * last where there is one. */
 static bool op_socket_held(void *user, ino_t inode)
@@ -137,6 +150,7 @@ int fc_nbd_open(struct fc_nbd *nbd)
     static const struct fc_nbd_ops ops = {
         .request = op_request,
         .look = op_look,
+        .set_timer = op_set_timer,
         .socket_held = op_socket_held,
         .sleep_ms = op_sleep,
     };

@@ -117,7 +117,7 @@ struct fake {
     ino_t inode;
     int refuse; /* errno */
     int alive;  /* tries in which the old connection is not yet dead */
-    unsigned slept_ms;
+    unsigned slept_ms, timer_ms;
     struct fc_nbd_device device;
 };
 
@@ -168,6 +168,7 @@ static int op_request(void *user, struct nl_msg *message, uint32_t *index_r)
         errno = f->refuse;
         return FC_ESYS;
     }
+    f->timer_ms = 30000; /* as the driver does */
     if (index_r)
         *index_r = 5;
     return 0;
@@ -178,6 +179,14 @@ static void op_look(void *user, uint32_t index, struct fc_nbd_device *device)
     struct fake *f = user;
     if (index == 5)
         *device = f->device;
+}
+
+static int op_set_timer(void *user, uint32_t index, unsigned ms)
+{
+    struct fake *f = user;
+    assert_int_equal(index, 5);
+    f->timer_ms = ms;
+    return 0;
 }
 
 static bool op_socket_held(void *user, ino_t inode)
@@ -192,8 +201,8 @@ static void op_sleep(void *user, unsigned ms)
     ((struct fake *)user)->slept_ms += ms;
 }
 
-static const struct fc_nbd_ops ops = { op_request, op_look, op_socket_held,
-                                       op_sleep };
+static const struct fc_nbd_ops ops = { op_request, op_look, op_set_timer,
+                                       op_socket_held, op_sleep };
 
 struct bench {
     struct engine engine;
@@ -240,6 +249,7 @@ static void connects_without_time_limits(void **state)
     assert_int_equal(k->flags, FLAGS);
     assert_string_equal(k->backend, "forecopy");
     assert_true(k->was_socket);
+    assert_int_equal(k->timer_ms, FC_NBD_LOOK_MS);
 
     b->req.bytes = SIZE / 2;
     b->req.block_size = 4096;
@@ -292,6 +302,7 @@ static void offers_until_the_kernel_takes(void **state)
     assert_string_equal(k->backend, "forecopy");
     assert_true(k->was_socket);
     assert_int_equal(k->slept_ms, 200);
+    assert_int_equal(k->timer_ms, FC_NBD_LOOK_MS);
 
     k->alive = 1;
     k->count = 0;
