@@ -106,7 +106,7 @@ PLUGINS := $(patsubst blkback-hook/%_plugin.c,$(B)/nbdkit-%-plugin.so,\
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 # tests of code with threads run under the thread sanitizer as well
 TSAN := $(filter test_encoder% test_decoder% test_stream% test_worker% \
-	test_daemon% test_recorder% test_adapt% test_shadow% test_source% \
+	test_daemon% test_recorder% test_adapt% test_shadow% test_source% test_direct% \
 	test_feed%,$(UNIT))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "direct.h"
 #include "err.h"
 #include "io.h"
 
@@ -20,14 +21,17 @@ static const uint8_t zeros[ZEROS_BYTES];
 struct file {
     int fd;
     bool is_device;
-    uint32_t sector; /* device: its logical block size */
+    uint32_t sector;         /* device: its logical block size */
+    struct fc_direct direct; /* of a device */
 };
 
 static int file_read(void *user, void *buf, size_t len, uint64_t offset)
 {
-    const struct file *f = user;
+    struct file *f = user;
     uint8_t *p = buf;
 
+    if (f->is_device)
+        return fc_direct_read(&f->direct, buf, len, offset);
     while (len) {
         ssize_t n = pread(f->fd, p, len, (off_t)offset);
         if (n < 0 && errno == EINTR)
@@ -45,9 +49,11 @@ static int file_read(void *user, void *buf, size_t len, uint64_t offset)
 
 static int file_write(void *user, const void *buf, size_t len, uint64_t offset)
 {
-    const struct file *f = user;
+    struct file *f = user;
     const uint8_t *p = buf;
 
+    if (f->is_device)
+        return fc_direct_write(&f->direct, buf, len, offset);
     while (len) {
         ssize_t n = pwrite(f->fd, p, len, (off_t)offset);
         if (n < 0 && errno == EINTR)
@@ -63,11 +69,11 @@ static int file_write(void *user, const void *buf, size_t len, uint64_t offset)
     return 0;
 }
 
-static int write_zeros(const struct file *f, uint64_t offset, uint64_t len)
+static int write_zeros(struct file *f, uint64_t offset, uint64_t len)
 {
     while (len) {
         size_t n = len < ZEROS_BYTES ? (size_t)len : ZEROS_BYTES;
-        int rc = file_write((void *)f, zeros, n, offset);
+        int rc = file_write(f, zeros, n, offset);
         if (rc)
             return rc;
         offset += n;
@@ -115,7 +121,7 @@ static bool whole_sectors(const struct file *f, uint64_t offset, uint64_t len,
 
 static int file_zero(void *user, uint64_t offset, uint64_t len, bool punch)
 {
-    const struct file *f = user;
+    struct file *f = user;
     uint64_t from, to;
 
     if (!whole_sectors(f, offset, len, &from, &to) ||
@@ -172,6 +178,8 @@ static void file_close(void *user)
 {
     struct file *f = user;
 
+    if (f->is_device)
+        fc_direct_dispose(&f->direct);
     fc_close(&f->fd);
     free(f);
 }
@@ -200,11 +208,14 @@ static int file_measure(struct file *f, uint64_t *size_r)
     }
     if (!S_ISBLK(st.st_mode))
         return FC_EINVAL;
-    int sector;
-    f->is_device = true;
-    if (ioctl(f->fd, BLKGETSIZE64, size_r) || ioctl(f->fd, BLKSSZGET, &sector))
+    int sector, flags = fcntl(f->fd, F_GETFL);
+    if (ioctl(f->fd, BLKGETSIZE64, size_r) ||
+        ioctl(f->fd, BLKSSZGET, &sector) || flags < 0 ||
+        fcntl(f->fd, F_SETFL, flags | O_DIRECT))
         return FC_ESYS;
     f->sector = (uint32_t)sector;
+    f->is_device = true;
+    fc_direct_init(&f->direct, f->fd, f->sector, *size_r);
     return 0;
 }
 

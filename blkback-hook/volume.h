@@ -7,9 +7,12 @@
 #include <stdint.h>
 
 /*
- * A block device or regular file that holds a disk's bytes (or a map). I/O goes
- * through the page cache, so buffers, offsets and lengths need no alignment and
- * nothing is bounced; zero and trim write the edges that do not fill a sector.
+ * A block device or regular file that holds a disk's bytes (or a map). Buffers,
+ * offsets and lengths need no alignment. A device is used past the page cache
+ * (direct.h): dm-linear, which the guest has before and after a migration,
+ * knows nothing of the cache, which would keep old sectors and write them back
+ * over new ones. A file is used through it, as its loop device does. Zero and
+ * trim write the edges that do not fill a sector.
  * Zeros are kept as holes where the volume can have them.
  *
  * Read, write, zero, trim, sync and data may come from many threads at once.
