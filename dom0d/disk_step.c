@@ -445,6 +445,14 @@ static uint64_t count(struct json_object *o, const char *key)
     return n > 0 ? (uint64_t)n : 0;
 }
 
+/* Blocks that went as data. */
+static uint64_t sent_blocks(const struct disk *d, struct json_object *reply)
+{
+    uint64_t data = count(reply, "data_bytes"),
+             zero = count(reply, "zero_bytes");
+    return data > zero ? (data - zero) / d->job->args.block_bytes : 0;
+}
+
 static void on_status(void *user, int rc, struct json_object *reply, int *fd,
                       const char *why)
 {
@@ -461,7 +469,7 @@ static void on_status(void *user, int rc, struct json_object *reply, int *fd,
         .blocks = count(reply, "blocks"),
         .remaining = count(reply, "remaining_blocks"),
         .sent_bytes = count(reply, "sent_bytes"),
-        .sent_blocks = count(reply, "sent_blocks"),
+        .sent_blocks = sent_blocks(d, reply),
         .zero_bytes = count(reply, "zero_bytes"),
         .dirty_bps = count(reply, "dirty_rate_bps"),
         .held = count(reply, "held"),
