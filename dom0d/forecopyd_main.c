@@ -26,7 +26,7 @@
 #define ARMED_DIR "/var/lib/forecopy/armed"
 #define DISKS_DIR "/var/lib/forecopy/disks"
 #define DISKS_RUN RUN_DIR "/disks"
-#define NBDKIT_PLUGIN "/usr/lib/forecopy/nbdkit-forecopy-plugin.so"
+#define BLOCK_TOOL "/usr/lib/forecopy/forecopy-block"
 #define STATE_DIR "/var/lib/forecopy"
 #define XL_PATH "/usr/lib/xen-" FC_XEN_VERSION "/bin/xl"
 
@@ -135,8 +135,8 @@ static int run(struct program *p, const struct fc_options *options,
         .disks_dir = DISKS_DIR,
         .disks_run = DISKS_RUN,
         .nbdkit = "nbdkit",
-        .nbdkit_plugin = NBDKIT_PLUGIN,
-        .block_tool = "forecopy-block",
+        .nbdkit_plugin = "forecopy",
+        .block_tool = BLOCK_TOOL,
         .xen = {
             .domains = &fc_domains_xen_ops,
             .domains_user = (void *)(uintptr_t)&x->domains,
