@@ -425,6 +425,20 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     }
 }
 
+bool fc_disk_engine_was_started(const struct fc_disk_engine *e)
+{
+    return e->started;
+}
+
+void fc_disk_engine_restart(struct fc_disk_engine *e)
+{
+    /* SIGTERM would wait for requests that are held back */
+    if (e->child)
+        kill(e->child, SIGKILL);
+    else if (e->pidfd >= 0)
+        syscall(SYS_pidfd_send_signal, e->pidfd, SIGKILL, NULL, 0);
+}
+
 #define ARGS 20
 
 struct words {

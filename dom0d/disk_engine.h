@@ -86,6 +86,13 @@ void fc_disk_engine_set_owner(struct fc_disk_engine *e, bool owner);
  * after it has died. */
 void fc_disk_engine_set_device(struct fc_disk_engine *e, const char *device);
 
+/* Whether its process was started by this daemon, and not found. */
+bool fc_disk_engine_was_started(const struct fc_disk_engine *e);
+
+/* Kills the process; one that comes up anew takes its place, and down() and
+ * up() tell of it. What the guest has asked of it waits meanwhile. */
+void fc_disk_engine_restart(struct fc_disk_engine *e);
+
 /* Where it serves NBD. */
 const char *fc_disk_engine_socket(const struct fc_disk_engine *e);
 

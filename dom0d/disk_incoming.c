@@ -580,6 +580,9 @@ static void reuse(struct fc_incoming *n, const struct fc_incoming_want *want,
                   fc_incoming_done *done, void *user)
 {
     char text[FC_INCOMING_WHY];
+    /* the source has taken it back since, without this host's hearing of it */
+    if (n->v.owned && want->epoch > n->epoch && !n->list && !want->dry_run)
+        n->doomed = true;
     if (n->v.owned || n->doomed || n->list || n->v.size != want->size ||
         n->v.block_bytes != want->block_bytes) {
         snprintf(text, sizeof(text),

@@ -37,8 +37,8 @@ static const enum step fence_steps[] = { STEP_FENCE, STEP_END };
 static const enum step lease_steps[] = { STEP_LEASE, STEP_END };
 static const enum step release_steps[] = { STEP_DETACH, STEP_TABLE_ERROR,
                                            STEP_END };
-static const enum step finish_steps[] = { STEP_FINISH, STEP_STOP, STEP_CLEAN,
-                                          STEP_END };
+static const enum step finish_steps[] = { STEP_FINISH, STEP_STOP,  STEP_DROP,
+                                          STEP_UNLOOP, STEP_CLEAN, STEP_END };
 static const enum step undo_steps[] = { STEP_UNFENCE, STEP_TABLE_LINEAR,
                                         STEP_DETACH,  STEP_STOP,
                                         STEP_CLEAN,   STEP_END };
@@ -101,10 +101,13 @@ static void on_told(void *user, int rc, struct json_object *reply,
 static void tell(struct fc_disk_job *job)
 {
     job->phase = PHASE_TELL;
+    if (!job->told) {
+        over(job);
+        return;
+    }
     struct json_object *o = fc_disk_remote_request(job);
     json_object_object_add(o, "discard", json_object_new_boolean(1));
-    json_object_object_add(o, "warm", json_object_new_boolean(job->args.warm));
-    if (!job->told || fc_disk_remote_ask(job, o, on_told))
+    if (fc_disk_remote_ask(job, o, on_told))
         over(job);
 }
 

@@ -20,6 +20,7 @@ enum step {
     STEP_ENGINE,
     STEP_ATTACH,
     STEP_TABLE_NBD,
+    STEP_FREEZE, /* an engine that was started anew after the lease */
     STEP_CHANNEL,
     STEP_FENCE,
     STEP_LEASE,
@@ -29,6 +30,8 @@ enum step {
     STEP_TABLE_ERROR,
     STEP_FINISH,
     STEP_STOP,
+    STEP_DROP,   /* the device that was held after the guest had gone */
+    STEP_UNLOOP, /* and its loop device */
     STEP_CLEAN,
 };
 
@@ -70,6 +73,8 @@ struct disk {
     bool moving, failed, ended; /* ended: the engine, while stopping */
     struct event *again;        /* tries the step once more */
     bool fenced;                /* FENCE was sent, so must be undone */
+    bool left;                  /* device and loop are ours to remove */
+    bool reopened;              /* an engine without a fence is on its way */
     bool tabled;                /* the table may point to nbd */
 
     pid_t channel;

@@ -20,16 +20,18 @@
 #define SHORT_MS 10000u /* an answer that needs no work */
 #define STATUS_MS 20000u
 #define FENCE_SLACK_MS 1000u
+#define UNFENCE_MS 8000u /* for the destination to answer */
 
 static void run_step(struct disk *d);
 
-const enum step fc_disk_revive[] = { STEP_ENGINE, STEP_CHANNEL, STEP_LEASE,
+const enum step fc_disk_revive[] = { STEP_ENGINE, STEP_FREEZE, STEP_CHANNEL,
                                      STEP_END };
 
 static const char *const names[] = {
     [STEP_ENGINE] = "starting the engine",
     [STEP_ATTACH] = "attaching nbd",
     [STEP_TABLE_NBD] = "putting the engine under the disk",
+    [STEP_FREEZE] = "freezing",
     [STEP_CHANNEL] = "opening the channel",
     [STEP_FENCE] = "fencing",
     [STEP_LEASE] = "handing over",
@@ -39,6 +41,8 @@ static const char *const names[] = {
     [STEP_TABLE_ERROR] = "closing the disk",
     [STEP_FINISH] = "ending the channel",
     [STEP_STOP] = "ending the engine",
+    [STEP_DROP] = "removing the device",
+    [STEP_UNLOOP] = "detaching the loop device",
     [STEP_CLEAN] = "clearing up",
     [STEP_END] = "",
 };
@@ -121,9 +125,10 @@ static void on_tool(void *user, int rc, int status, const char *out,
     char line[200];
     (void)status;
     d->task = NULL;
-    if (rc && step == STEP_TABLE_ERROR) {
+    if (rc && (step == STEP_TABLE_ERROR || step == STEP_DROP ||
+               step == STEP_UNLOOP)) {
         /* gone with the domain, most likely */
-        fc_debug("%s: no table to close", d->id.vdev);
+        fc_debug("%s: %s: it is gone", d->id.vdev, names[step]);
         rc = 0;
     }
     if (rc) {
@@ -176,10 +181,10 @@ static void on_up(void *user, bool again)
     /* It knows nothing of before. */
     fc_disk_tell_rate(d);
     fc_disk_tell_order(d);
-    if (d->channel_wanted)
-        fc_disk_channel_open(d);
     if (d->job->passed && !d->moving)
         fc_disk_go(d, fc_disk_revive + 1);
+    else if (d->channel_wanted && !d->job->passed)
+        fc_disk_channel_open(d);
 }
 
 static void on_down(void *user, const char *why, bool last)
@@ -221,6 +226,28 @@ static void start_engine(struct disk *d)
         fc_disk_engine_set_device(d->engine, d->device);
 }
 
+/* The guest may write here again. */
+static int taken_back(struct disk *d)
+{
+    int rc = fc_lease_return(d->job->args.leases, &d->id, d->job->migration,
+                             d->job->passed);
+    if (!rc)
+        d->fenced = d->reopened = false;
+    return rc;
+}
+
+/*
+ * A destination that got the LEASE and died does not answer. Nobody has let the
+ * guest run there, so it cannot have written: an engine that knows nothing of
+ * the fence takes the place of the one that waits.
+ */
+static void reopen(struct disk *d)
+{
+    d->reopened = true;
+    fc_disk_engine_set_owner(d->engine, true);
+    fc_disk_engine_restart(d->engine);
+}
+
 static void on_answer(void *user, int rc, struct json_object *reply, int *fd,
                       const char *why)
 {
@@ -243,18 +270,16 @@ static void on_answer(void *user, int rc, struct json_object *reply, int *fd,
         fc_disk_moved(d);
         return;
     }
+    if (rc && step == STEP_UNFENCE && !d->job->passed && d->engine &&
+        fc_disk_engine_is_up(d->engine))
+        reopen(d);
     if (rc) {
         fail(d, rc, why);
         return;
     }
-    if (step == STEP_UNFENCE) {
-        d->fenced = false;
-        rc = fc_lease_return(d->job->args.leases, &d->id, d->job->migration,
-                             d->job->passed);
-        if (rc) {
-            fail(d, rc, "the lease cannot be noted");
-            return;
-        }
+    if (step == STEP_UNFENCE && taken_back(d)) {
+        fail(d, FC_EIO, "the lease cannot be noted");
+        return;
     }
     next(d);
 }
@@ -310,8 +335,22 @@ static void fence(struct disk *d)
 static void lease(struct disk *d)
 {
     struct json_object *o = fc_disk_engine_request("lease");
+    unsigned left = flip_left_ms(d->job);
     add_migration(d, o);
-    ask(d, o, flip_left_ms(d->job) + FENCE_SLACK_MS);
+    json_object_object_add(o, "timeout_ms", json_object_new_int64(left));
+    ask(d, o, left + FENCE_SLACK_MS);
+}
+
+static void freeze(struct disk *d)
+{
+    struct json_object *o;
+    if (!fc_disk_engine_was_started(d->engine)) { /* it knows */
+        next(d);
+        return;
+    }
+    o = fc_disk_engine_request("freeze");
+    add_migration(d, o);
+    ask(d, o, SHORT_MS);
 }
 
 /* Back to this host. What is passed comes back only with a channel, over which
@@ -319,6 +358,18 @@ static void lease(struct disk *d)
 static void unfence(struct disk *d)
 {
     struct json_object *o;
+    if (d->fenced && !d->job->passed &&
+        !(d->engine && fc_disk_engine_is_up(d->engine))) {
+        /* it comes back as an owner: it was told so */
+        fc_disk_engine_set_owner(d->engine, true);
+        d->reopened = true;
+    }
+    if (d->reopened && !fc_disk_engine_is_up(d->engine)) {
+        fail(d, FC_EDAEMON, "the engine is being started anew");
+        return;
+    }
+    if (d->reopened)
+        (void)taken_back(d);
     if (!d->fenced) {
         next(d);
         return;
@@ -331,7 +382,8 @@ static void unfence(struct disk *d)
     }
     o = fc_disk_engine_request("unfence");
     add_migration(d, o);
-    ask(d, o, SHORT_MS);
+    json_object_object_add(o, "timeout_ms", json_object_new_int64(UNFENCE_MS));
+    ask(d, o, UNFENCE_MS + FENCE_SLACK_MS);
 }
 
 static void on_stopped(void *user)
@@ -346,6 +398,47 @@ static void stop(struct disk *d)
     struct fc_disk_engine *e = d->engine;
     fc_disk_channel_close(d);
     fc_disk_engine_end(e, on_stopped, d);
+}
+
+/* Whether the hotplug script left the device to us: docs/formats/
+ * disk-directory.md. It goes when nobody uses it any more. */
+static bool is_left(struct disk *d)
+{
+    const struct fc_disk_env *env = d->job->args.env;
+    char path[FC_DISK_PATH];
+    if (fc_disk_run_read(env, &d->id, "hold", path))
+        return false;
+    fc_disk_run_path(env, &d->id, "users", path);
+    return rmdir(path) == 0 || errno == ENOENT;
+}
+
+static void drop(struct disk *d, const char *dm)
+{
+    static const char *const files[] = { "target", "backing", "mode", "dm" };
+    if (!is_left(d)) {
+        next(d);
+        return;
+    }
+    for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        (void)fc_disk_run_write(d->job->args.env, &d->id, files[i], NULL);
+    d->left = true;
+    tool(d, "dm-remove", dm, NULL, NULL);
+}
+
+static void unloop(struct disk *d)
+{
+    const struct fc_disk_env *env = d->job->args.env;
+    char loop[FC_DISK_PATH];
+    if (!d->left || fc_disk_run_read(env, &d->id, "loop", loop)) {
+        next(d);
+        return;
+    }
+    (void)fc_disk_run_write(env, &d->id, "loop", NULL);
+    const char *argv[] = { "losetup", "-d", loop, NULL };
+    int rc = fc_task_run(env->base, env->children, argv, NULL,
+                         d->job->args.step_ms, on_tool, d, &d->task);
+    if (rc)
+        fail(d, rc, "losetup");
 }
 
 static void clean(struct disk *d)
@@ -384,6 +477,9 @@ static void run_step(struct disk *d)
         d->tabled = true;
         tool(d, "dm-swap", dm, "linear", d->device);
         return;
+    case STEP_FREEZE:
+        freeze(d);
+        return;
     case STEP_CHANNEL:
         fc_disk_channel_open(d);
         next(d);
@@ -421,6 +517,12 @@ static void run_step(struct disk *d)
     case STEP_STOP:
         stop(d);
         return;
+    case STEP_DROP:
+        drop(d, dm);
+        return;
+    case STEP_UNLOOP:
+        unloop(d);
+        return;
     case STEP_CLEAN:
         clean(d);
         return;
@@ -445,14 +547,6 @@ static uint64_t count(struct json_object *o, const char *key)
     return n > 0 ? (uint64_t)n : 0;
 }
 
-/* Blocks that went as data. */
-static uint64_t sent_blocks(const struct disk *d, struct json_object *reply)
-{
-    uint64_t data = count(reply, "data_bytes"),
-             zero = count(reply, "zero_bytes");
-    return data > zero ? (data - zero) / d->job->args.block_bytes : 0;
-}
-
 static void on_status(void *user, int rc, struct json_object *reply, int *fd,
                       const char *why)
 {
@@ -469,7 +563,7 @@ static void on_status(void *user, int rc, struct json_object *reply, int *fd,
         .blocks = count(reply, "blocks"),
         .remaining = count(reply, "remaining_blocks"),
         .sent_bytes = count(reply, "sent_bytes"),
-        .sent_blocks = sent_blocks(d, reply),
+        .sent_blocks = count(reply, "data_bytes") / d->job->args.block_bytes,
         .zero_bytes = count(reply, "zero_bytes"),
         .dirty_bps = count(reply, "dirty_rate_bps"),
         .held = count(reply, "held"),

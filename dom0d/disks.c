@@ -368,7 +368,8 @@ void fc_disks_client_gone(struct fc_disks *s, struct fc_client *client)
         h->client = NULL;
         h->beginning = false;
         /* a daemon that stops leaves things to the one that starts */
-        if (h->job && !h->passed && !h->warm && !s->daemon->stopping)
+        if (h->job && !h->over_ms && !h->passed && !h->warm &&
+            !s->daemon->stopping)
             fc_disk_job_fail(h->job, "whoever migrated it has gone", false);
     }
 }

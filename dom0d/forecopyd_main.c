@@ -26,7 +26,6 @@
 #define ARMED_DIR "/var/lib/forecopy/armed"
 #define DISKS_DIR "/var/lib/forecopy/disks"
 #define DISKS_RUN RUN_DIR "/disks"
-#define NBDKIT_PLUGIN "forecopy" /* nbdkit knows where */
 #define BLOCK_TOOL "/usr/lib/forecopy/forecopy-block"
 #define STATE_DIR "/var/lib/forecopy"
 #define XL_PATH "/usr/lib/xen-" FC_XEN_VERSION "/bin/xl"
@@ -136,7 +135,7 @@ static int run(struct program *p, const struct fc_options *options,
         .disks_dir = DISKS_DIR,
         .disks_run = DISKS_RUN,
         .nbdkit = "nbdkit",
-        .nbdkit_plugin = NBDKIT_PLUGIN,
+        .nbdkit_plugin = "forecopy",
         .block_tool = BLOCK_TOOL,
         .xen = {
             .domains = &fc_domains_xen_ops,

@@ -21,7 +21,7 @@
 
 static inline void disk_file(const char *name, const char *text)
 {
-    char path[256];
+    char path[512];
     snprintf(path, sizeof(path), "%s/%s", kit_dir, name);
     if (text)
         kit_file(path, text, strlen(text));
@@ -197,7 +197,7 @@ static inline void disk_script(const char *name, const char *fmt, ...)
 /* A disk of the first guest, as the hotplug script leaves it. */
 static inline void disk_attach(const char *vdev)
 {
-    char path[256], text[256];
+    char path[256], text[260];
     snprintf(path, sizeof(path), "%s/" KIT_UUID "-%s", kit_disks_run, vdev);
     mkdir(path, 0700);
     snprintf(path, sizeof(path), "%s/%s.img", kit_dir, vdev);
@@ -267,8 +267,9 @@ static inline int disk_teardown(void **state)
     if (kit_daemon > 0)
         kit_stop();
     snprintf(command, sizeof(command),
-             "for p in /proc/[0-9]*; do if tr '\\0' ' ' <$p/cmdline "
-             "2>/dev/null | grep -q 'fake-engine.*%s/run'; then kill -9 "
+             "exec 2>/dev/null; for p in /proc/[0-9]*; do if tr '\\0' ' ' "
+             "<$p/cmdline "
+             "| grep -q 'fake-engine.*%s/run'; then kill -9 "
              "${p#/proc/}; fi; done",
              kit_dir);
     if (system(command) < 0)
