@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "armed.h"
+#include "blocktrace.h"
 #include "child.h"
 #include "control.h"
 #include "disks.h"
@@ -46,12 +47,13 @@ struct fc_daemon_config {
     const char *socket_path;
     const char *armed_dir; /* NULL: armed guests are not kept */
     const char *proc_root, *sys_root;
+    const char *block_tool; /* forecopy-block; NULL: disks are not traced */
     const char *xl_path; /* Xen's own xl, of the running version */
     uid_t keeper_uid;
     gid_t keeper_gid;
     const char *disks_dir; /* databases and maps; NULL: no disks are moved */
     const char *disks_run; /* has a directory for each attached disk */
-    const char *nbdkit, *nbdkit_plugin, *block_tool;
+    const char *nbdkit, *nbdkit_plugin;
     uid_t engine_uid; /* 0: engines stay what we are */
     gid_t engine_gid;
     struct fc_daemon_xen xen;
@@ -103,6 +105,7 @@ struct fc_daemon {
     struct fc_domains domains;
     struct fc_keepers *keepers;
     struct fc_control *control;
+    struct fc_blocktrace *blocktrace; /* NULL: disks are not traced */
     struct fc_armed_db *db; /* NULL: not kept */
     struct fc_armed_guest *armed;
     unsigned armed_count;
