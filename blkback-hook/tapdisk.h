@@ -14,6 +14,8 @@
  * old style only. tapdisk's limits hold here:
  *  - it sends no flushes and no FUA, so what serves it must make each write
  *    durable before it answers;
+ *  - a request that is not answered within 30 s counts as an error, so an
+ *    outage can be held no longer than that;
  *  - after one error, or the end of the connection, it does not come back by
  *    itself; fc_tapdisk_swap() onto the same image brings it back;
  *  - its own NBD export answers a read that failed as if it had succeeded;

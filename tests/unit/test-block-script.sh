@@ -302,6 +302,14 @@ check 'a name that is none becomes no path' "$? == 1" '! $(asked)' \
     '$(told 5 hotplug-error) == *"which disk"*'
 gone 5
 
+guest 0 "${nodes[0]}"
+rm -r "$tmp/store/local/domain/0"
+script add 0
+check 'dom0 gets it for a boot loader' "$? == 0" \
+    '$(asked) == *"dm-create forecopy-00000000-0000-0000-0000-000000000000-xvda ${nodes[0]}"'
+script remove 0
+gone 0
+
 guest 5 "aio:$tmp/disk image" w $uuid vbd3
 script add 5 vbd3
 check 'with tapback the image is tapdisk'\''s' "$? == 0" \
