@@ -27,9 +27,9 @@ NEEDS := \
 	libnl-genl-3.0:libnl-genl-3-dev libbpf:libbpf-dev
 TEST_NEEDS := cmocka:libcmocka-dev
 # libaio-dev has no pkg-config module
-BUILD_PACKAGES := gcc make pkg-config perl libc6-dev libaio-dev \
+BUILD_PACKAGES := gcc clang make pkg-config perl libc6-dev libaio-dev \
 	$(sort $(foreach n,$(NEEDS),$(lastword $(subst :, ,$(n)))))
-TEST_PACKAGES := clang libclang-rt-dev libcmocka-dev lz4 dpkg-dev debhelper \
+TEST_PACKAGES := libclang-rt-dev libcmocka-dev lz4 dpkg-dev debhelper \
 	fakeroot git jq procps nbdkit fio
 LAB_PACKAGES = $(shell sed 's/\#.*//' tests/lab/host.packages 2>/dev/null)
 
@@ -79,8 +79,9 @@ cc_of = $(if $(filter fuzz,$(1)),$(fuzz_cc),$(CC))
 
 # ---- sources ---------------------------------------------------------------
 DIRS := common predictor xl-ext dom0d blkback-hook
-# a directory's library: all but its programs and the nbdkit plugin
-sources = $(filter-out %_main.c %_plugin.c,$(wildcard $(1)/*.c))
+# a directory's library: all but its programs, the nbdkit plugin and what runs
+# in the kernel
+sources = $(filter-out %_main.c %_plugin.c %.bpf.c,$(wildcard $(1)/*.c))
 MAINS := $(wildcard $(DIRS:%=%/*_main.c))
 name_common := fc-common
 name_predictor := fc-predictor
@@ -132,6 +133,15 @@ endef
 $(foreach v,release asan tsan fuzz,$(eval $(call variant,$(v))))
 $(foreach v,release asan tsan fuzz,$(B)/$(v)/obj/predictor/shipped.o): \
 	predictor/weights/shipped.fcm
+# tracing's part in the kernel, which the part outside contains
+$(B)/bpf/%.bpf.o: blkback-hook/%.bpf.c $(wildcard blkback-hook/*_bpf.h)
+	$(say) CC $<
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) --target=bpf -O2 -g -Wall -Werror \
+		-I/usr/include/$(shell $(CC) -print-multiarch) \
+		-Iblkback-hook -c $< -o $@
+$(foreach v,release asan tsan fuzz,$(B)/$(v)/obj/blkback-hook/btrace_bpf.o): \
+	$(B)/bpf/btrace.bpf.o
 libs_of = $(foreach a,$(ARCHIVES),$(B)/$(1)/lib$(a).a)
 
 define program
@@ -276,5 +286,5 @@ help:
 	'make clean      remove build/ but for the lab'\''s images' \
 	'' 'V=1 shows the commands.'
 clean:
-	rm -rf $(B)/release $(B)/asan $(B)/tsan $(B)/fuzz $(B)/bench $(B)/man \
+	rm -rf $(B)/release $(B)/asan $(B)/tsan $(B)/fuzz $(B)/bench $(B)/bpf $(B)/man \
 		$(PROGRAMS)

@@ -113,6 +113,27 @@ static void print_cell(FILE *out, const struct column *c,
     fc_out_text(out, shown);
 }
 
+/* Below a guest: what is known of its disks. */
+static void print_disks(FILE *out, struct json_object *disks)
+{
+    size_t count = json_object_is_type(disks, json_type_array)
+                       ? json_object_array_length(disks)
+                       : 0;
+    for (size_t i = 0; i < count; i++) {
+        struct json_object *d = json_object_array_get_idx(disks, i);
+        const char *method = fc_json_str(d, "method", "");
+        fputs("  disk ", out);
+        fc_out_text(out, fc_json_str(d, "vdev", "?"));
+        fputs(*method ? ": traced by " : ": not traced at present", out);
+        fc_out_text(out, method);
+        fprintf(out, ", %lld reads, %lld writes, %lld extents, %lld lost\n",
+                (long long)fc_json_int(d, "reads", 0),
+                (long long)fc_json_int(d, "writes", 0),
+                (long long)fc_json_int(d, "extents", 0),
+                (long long)fc_json_int(d, "lost", 0));
+    }
+}
+
 void fc_out_guests(FILE *out, struct json_object *guests)
 {
     for (unsigned c = 0; c < GUEST_COLUMNS; c++)
@@ -133,6 +154,7 @@ void fc_out_guests(FILE *out, struct json_object *guests)
             fc_out_text(out, reason);
         }
         putc('\n', out);
+        print_disks(out, member(guest, "traced_disks"));
     }
 }
 

@@ -168,6 +168,8 @@ struct json_object *fc_json_guest(struct fc_daemon *d,
     put_double(o, "cpu_percent", domain->cpu_percent);
     put_double(o, "vif_bytes_ps", domain->vif_bytes_ps);
     put_double(o, "vbd_bytes_ps", domain->vbd_bytes_ps);
+    json_object_object_add(o, "traced_disks",
+                           fc_blocktrace_json(d->blocktrace, domain->uuid));
     fc_daemon_estimate(d, domain, 0, &estimate);
     json_object_object_add(o, "estimate", fc_json_estimate(&estimate));
     return o;

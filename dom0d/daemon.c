@@ -39,6 +39,10 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
     if (!rc)
         fc_daemon_check_away(d, (uint32_t)time(NULL));
     fc_daemon_start_guests(d, now);
+    if (d->blocktrace)
+        fc_blocktrace_tick(d->blocktrace,
+                           fc_settings_text(&d->settings, FC_SET_BLOCK_TRACE),
+                           now);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -124,6 +128,34 @@ static void open_db(struct fc_daemon *d)
     d->env.db = d->db;
 }
 
+static enum fc_blocktrace_answer is_traced(void *user, uint32_t domid,
+                                           uint8_t uuid_r[FC_UUID_BYTES])
+{
+    struct fc_daemon *d = user;
+    for (unsigned i = 0; i < d->domains.count; i++) {
+        const struct fc_domain *domain = &d->domains.list[i];
+        if (domain->domid != domid)
+            continue;
+        memcpy(uuid_r, domain->uuid, FC_UUID_BYTES);
+        return fc_daemon_armed(d, domain->uuid) ? FC_BLOCKTRACE_YES
+                                                : FC_BLOCKTRACE_NO;
+    }
+    return FC_BLOCKTRACE_GONE;
+}
+
+static int start_blocktrace(struct fc_daemon *d)
+{
+    struct fc_blocktrace_args args = {
+        .base = d->base,
+        .children = d->children,
+        .sys_root = d->config->sys_root,
+        .program = d->config->block_tool,
+        .ask = is_traced,
+        .user = d,
+    };
+    return args.program ? fc_blocktrace_new(&args, &d->blocktrace) : 0;
+}
+
 static int set_up(struct fc_daemon *d)
 {
     const struct fc_daemon_config *c = d->config;
@@ -160,6 +192,7 @@ static int set_up(struct fc_daemon *d)
         .user = d,
     };
     rc = fc_keepers_new(&keepers, &d->keepers);
+    rc = rc ? rc : start_blocktrace(d);
     return rc ? rc : add_timers(d);
 }
 
@@ -243,6 +276,7 @@ void fc_daemon_dispose(struct fc_daemon *d)
     fc_control_prepare_free(d);
     fc_keepers_free(d->keepers);
     fc_worker_free(d->worker);
+    fc_blocktrace_free(d->blocktrace);
     fc_domains_dispose(&d->domains);
     fc_children_free(d->children);
     fc_armed_db_close(d->db);

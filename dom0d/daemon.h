@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "armed.h"
+#include "blocktrace.h"
 #include "child.h"
 #include "control.h"
 #include "domains.h"
@@ -45,6 +46,7 @@ struct fc_daemon_config {
     const char *socket_path;
     const char *armed_dir; /* NULL: armed guests are not kept */
     const char *proc_root, *sys_root;
+    const char *block_tool; /* NULL: disks are not traced */
     const char *xl_path; /* Xen's own xl, of the running version */
     uid_t keeper_uid;
     gid_t keeper_gid;
@@ -97,6 +99,7 @@ struct fc_daemon {
     struct fc_domains domains;
     struct fc_keepers *keepers;
     struct fc_control *control;
+    struct fc_blocktrace *blocktrace; /* NULL: disks are not traced */
     struct fc_armed_db *db; /* NULL: not kept */
     struct fc_armed_guest *armed;
     unsigned armed_count;

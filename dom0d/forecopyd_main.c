@@ -126,6 +126,7 @@ static int run(struct program *p, const struct fc_options *options,
         .armed_dir = ARMED_DIR,
         .proc_root = "/proc",
         .sys_root = "/sys",
+        .block_tool = "forecopy-block",
         .xl_path = XL_PATH,
         .xen = {
             .domains = &fc_domains_xen_ops,

@@ -52,6 +52,10 @@ static const struct key keys[FC_SETTINGS] = {
                               "is open" },
     [FC_SET_MAX_ARMED] = { "max_armed_guests", false, INTEGER, "guests", 0,
                            1024, "64", "most guests armed at the same time" },
+    [FC_SET_BLOCK_TRACE] = { "block_trace", false, TEXT, "", 0, 0, "auto",
+                             "how the disks of guests that are looked after "
+                             "are traced: auto, bpf, tracefs, blktrace or "
+                             "off" },
     [FC_SET_ARMED_AWAY] = { "armed_away_s", true, INTEGER, "s", 1, 31536000,
                             "86400",
                             "how long a guest stays armed while its domain is "
@@ -187,6 +191,12 @@ static const char *check_text(unsigned which, const char *text)
     case FC_SET_SCORER:
         return fc_scorer_find(text) ? NULL
                                     : "is not mixture, ewma or frequency";
+    case FC_SET_BLOCK_TRACE:
+        return strcmp(text, "auto") && strcmp(text, "bpf") &&
+                       strcmp(text, "tracefs") && strcmp(text, "blktrace") &&
+                       strcmp(text, "off")
+                   ? "is not auto, bpf, tracefs, blktrace or off"
+                   : NULL;
     case FC_SET_CHANNEL_COMMAND:
         return !*text || fc_settings_command(text, "h", "u", command,
                                              sizeof(command))

@@ -28,6 +28,7 @@
 #define DISK_MOST (1u << 20)
 #define WALL_APART_MS 600000
 #define WALL_MOST_S (1ull << 40)
+#define DISK_PHASE_MS 50 /* for a disk's tick, as with its half-lives */
 #define AHEAD_EXTENTS 8u /* made active before a stream that is followed */
 
 static const char *const names[FC_SCORERS + 2] = {
@@ -316,8 +317,12 @@ static void move_guest(struct fc_engine *e, uint32_t ticks,
                        const struct fc_rates *rates)
 {
     fc_guestwide_add(&e->guest, e->touched.n, e->born, ticks);
+    /* a band is measured in ticks of memory: a disk's are longer, so that it
+     * would be left all the time */
+    uint32_t tick_ms =
+        e->config.kind == FC_ENGINE_DISK ? DISK_PHASE_MS : e->config.tick_ms;
     fc_mixture_phase(e->mixture, (float)e->touched.n / (float)ticks,
-                     ticks * e->config.tick_ms);
+                     ticks * tick_ms);
     fc_guestwide_row(&e->guest, rates, e->rows.horizon[1], e->rows.guest);
     float idle = (float)(e->regions.numbers - e->regions.n) + 1.0f;
     float p = e->guest.born < idle ? e->guest.born / idle : 1.0f;
