@@ -76,8 +76,7 @@ static bool database_open(void)
     }
     sqlite3_busy_timeout(g.db, 1000);
     snprintf(sql, sizeof sql, "PRAGMA journal_mode=%s", g.journal);
-    return run(sql) && run("PRAGMA synchronous=FULL") &&
-           run("PRAGMA cache_size=100");
+    return run(sql) && run("PRAGMA synchronous=FULL");
 }
 
 static void row_data(uint32_t row, uint32_t version, char *out, int *len_r)
@@ -301,7 +300,7 @@ int main(int argc, char **argv)
     bool keep = false;
     int c, fd;
 
-    g.rows = 4000;
+    g.rows = 1000;
     g.journal = "delete";
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (c) {
