@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine.h"
+#include "blkengine.h"
 #include "err.h"
 #include "log.h"
 
@@ -29,10 +29,10 @@
 #define WATCH_US 50000
 
 static struct {
-    struct fc_engine_config config;
+    struct fc_blkengine_config config;
     bool has_role, has_uuid, open, watching;
     char *volume, *map, *control;
-    struct fc_engine engine;
+    struct fc_blkengine engine;
     pthread_t watcher;
     _Atomic bool ending;
 } plugin = { .config = { .block_bytes = FC_SHADOW_BLOCK_DEFAULT } };
@@ -79,7 +79,7 @@ static int set_size(const char *key, const char *value, uint64_t min,
 
 static int set_role(const char *value)
 {
-    int role = fc_engine_role_parse(value);
+    int role = fc_blkengine_role_parse(value);
     if (role < 0) {
         nbdkit_error("role=%s: must be source, shadow or cache", value);
         return -1;
@@ -120,7 +120,7 @@ static int owner_text = -1; /* `owner` may come before `role` */
 
 static int forecopy_config(const char *key, const char *value)
 {
-    struct fc_engine_config *c = &plugin.config;
+    struct fc_blkengine_config *c = &plugin.config;
     if (!strcmp(key, "role"))
         return set_role(value);
     if (!strcmp(key, "volume"))
@@ -157,7 +157,7 @@ static int forecopy_config(const char *key, const char *value)
 
 static int forecopy_config_complete(void)
 {
-    struct fc_engine_config *c = &plugin.config;
+    struct fc_blkengine_config *c = &plugin.config;
     bool source = c->role == FC_ENGINE_SOURCE;
     const char *missing = !plugin.has_role         ? "role"
                           : !plugin.volume         ? "volume"
@@ -197,7 +197,7 @@ static int forecopy_config_complete(void)
 
 static int forecopy_get_ready(void)
 {
-    plugin.open = !fc_engine_open(&plugin.config, &plugin.engine);
+    plugin.open = !fc_blkengine_open(&plugin.config, &plugin.engine);
     return plugin.open ? 0 : -1;
 }
 
@@ -207,8 +207,8 @@ static void *watch(void *arg)
     while (!plugin.ending && nbdkit_nanosleep(0, WATCH_US * 1000) == 0)
         ;
     while (!plugin.ending) {
-        if (fc_engine_held(&plugin.engine)) {
-            fc_engine_sync(&plugin.engine);
+        if (fc_blkengine_held(&plugin.engine)) {
+            fc_blkengine_sync(&plugin.engine);
             _exit(EXIT_SUCCESS);
         }
         usleep(WATCH_US);
@@ -218,7 +218,7 @@ static void *watch(void *arg)
 
 static int forecopy_after_fork(void)
 {
-    if (fc_engine_start(&plugin.engine))
+    if (fc_blkengine_start(&plugin.engine))
         return -1;
     if (pthread_create(&plugin.watcher, NULL, watch, NULL)) {
         nbdkit_error("cannot start a thread");
@@ -234,7 +234,7 @@ static void forecopy_unload(void)
     if (plugin.watching)
         pthread_join(plugin.watcher, NULL);
     if (plugin.open)
-        fc_engine_close(&plugin.engine);
+        fc_blkengine_close(&plugin.engine);
     free(plugin.volume);
     free(plugin.map);
     free(plugin.control);
@@ -302,7 +302,7 @@ static int forecopy_pread(void *handle, void *buf, uint32_t count,
     (void)flags;
     errno = 0;
     return result("read", offset, count,
-                  fc_engine_read(&plugin.engine, offset, buf, count));
+                  fc_blkengine_read(&plugin.engine, offset, buf, count));
 }
 
 static int forecopy_pwrite(void *handle, const void *buf, uint32_t count,
@@ -311,8 +311,8 @@ static int forecopy_pwrite(void *handle, const void *buf, uint32_t count,
     (void)handle;
     errno = 0;
     return result("write", offset, count,
-                  fc_engine_write(&plugin.engine, offset, buf, count,
-                                  flags & NBDKIT_FLAG_FUA));
+                  fc_blkengine_write(&plugin.engine, offset, buf, count,
+                                     flags & NBDKIT_FLAG_FUA));
 }
 
 static int forecopy_zero(void *handle, uint32_t count, uint64_t offset,
@@ -321,9 +321,9 @@ static int forecopy_zero(void *handle, uint32_t count, uint64_t offset,
     (void)handle;
     errno = 0;
     return result("zero", offset, count,
-                  fc_engine_zero(&plugin.engine, offset, count,
-                                 flags & NBDKIT_FLAG_MAY_TRIM,
-                                 flags & NBDKIT_FLAG_FUA));
+                  fc_blkengine_zero(&plugin.engine, offset, count,
+                                    flags & NBDKIT_FLAG_MAY_TRIM,
+                                    flags & NBDKIT_FLAG_FUA));
 }
 
 static int forecopy_trim(void *handle, uint32_t count, uint64_t offset,
@@ -331,9 +331,9 @@ static int forecopy_trim(void *handle, uint32_t count, uint64_t offset,
 {
     (void)handle;
     errno = 0;
-    return result(
-        "trim", offset, count,
-        fc_engine_trim(&plugin.engine, offset, count, flags & NBDKIT_FLAG_FUA));
+    return result("trim", offset, count,
+                  fc_blkengine_trim(&plugin.engine, offset, count,
+                                    flags & NBDKIT_FLAG_FUA));
 }
 
 static int forecopy_flush(void *handle, uint32_t flags)
@@ -341,7 +341,7 @@ static int forecopy_flush(void *handle, uint32_t flags)
     (void)handle;
     (void)flags;
     errno = 0;
-    return result("flush", 0, 0, fc_engine_flush(&plugin.engine));
+    return result("flush", 0, 0, fc_blkengine_flush(&plugin.engine));
 }
 
 static struct nbdkit_plugin nbdkit = {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef FC_ENGINE_CMD_H
-#define FC_ENGINE_CMD_H
+#ifndef FC_BLKENGINE_CMD_H
+#define FC_BLKENGINE_CMD_H
 
 #include <json-c/json.h>
 
-struct fc_engine;
+struct fc_blkengine;
 
 /*
  * Does what a request of the control socket says (docs/formats/
@@ -12,7 +12,7 @@ struct fc_engine;
  * it; those that were taken over are gone from fds and *nfds afterwards. May
  * wait; any thread.
  */
-void fc_engine_cmd(struct fc_engine *e, struct json_object *request, int *fds,
-                   int *nfds, struct json_object *reply);
+void fc_blkengine_cmd(struct fc_blkengine *e, struct json_object *request,
+                      int *fds, int *nfds, struct json_object *reply);
 
 #endif

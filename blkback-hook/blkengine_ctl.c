@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "engine_ctl.h"
+#include "blkengine_ctl.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "ctl.h"
-#include "engine.h"
-#include "engine_cmd.h"
+#include "blkengine.h"
+#include "blkengine_cmd.h"
 #include "err.h"
 #include "log.h"
 
@@ -23,14 +23,14 @@
 #define HALF_LINE_MS 10000 /* for the rest of a line that has begun */
 
 struct connection {
-    struct fc_engine_ctl *ctl;
+    struct fc_blkengine_ctl *ctl;
     pthread_t thread;
     int fd;
     enum { FREE, SERVED, OVER } stage; /* OVER: to be joined */
 };
 
-struct fc_engine_ctl {
-    struct fc_engine *engine;
+struct fc_blkengine_ctl {
+    struct fc_blkengine *engine;
     struct sockaddr_un addr;
     int listener, stop; /* stop: an eventfd, readable at the end */
     bool started;
@@ -39,10 +39,10 @@ struct fc_engine_ctl {
     struct connection connections[CONNECTIONS];
 };
 
-int fc_engine_ctl_open(const char *path, struct fc_engine *e,
-                       struct fc_engine_ctl **c_r)
+int fc_blkengine_ctl_open(const char *path, struct fc_blkengine *e,
+                          struct fc_blkengine_ctl **c_r)
 {
-    struct fc_engine_ctl *c = calloc(1, sizeof(*c));
+    struct fc_blkengine_ctl *c = calloc(1, sizeof(*c));
     if (!c)
         return FC_ENOMEM;
     c->engine = e;
@@ -69,12 +69,12 @@ int fc_engine_ctl_open(const char *path, struct fc_engine *e,
 fail:
     fc_error("control socket %s: %m", path);
     c->addr.sun_path[0] = '\0'; /* another's, maybe */
-    fc_engine_ctl_close(c);
+    fc_blkengine_ctl_close(c);
     return FC_ESYS;
 }
 
 /* 0, FC_ECANCEL at the end, FC_ETIMEOUT, FC_EIO. */
-static int wait_readable(struct fc_engine_ctl *c, int fd, int timeout_ms)
+static int wait_readable(struct fc_blkengine_ctl *c, int fd, int timeout_ms)
 {
     for (;;) {
         struct pollfd p[2] = { { .fd = fd, .events = POLLIN },
@@ -104,7 +104,8 @@ static void drop_fds(struct incoming *in)
 }
 
 /* The first whole line's length, without the newline, or an error. */
-static ssize_t read_line(struct fc_engine_ctl *c, int fd, struct incoming *in)
+static ssize_t read_line(struct fc_blkengine_ctl *c, int fd,
+                         struct incoming *in)
 {
     for (;;) {
         char *newline = memchr(in->text, '\n', in->len);
@@ -139,7 +140,7 @@ static int reply_to(struct connection *k, const char *line, size_t len,
                                json_object_new_string(fc_errname(FC_EFORMAT)));
         json_object_object_add(reply, "error", json_object_new_string(why));
     } else {
-        fc_engine_cmd(k->ctl->engine, request, in->fds, &in->nfds, reply);
+        fc_blkengine_cmd(k->ctl->engine, request, in->fds, &in->nfds, reply);
     }
     json_object_put(request);
     char *out = fc_ctl_line(reply, FC_CTL_MAX_REPLY, &out_len);
@@ -181,7 +182,7 @@ static bool may_connect(int sock)
            (peer.uid == 0 || peer.uid == geteuid());
 }
 
-static void add_connection(struct fc_engine_ctl *c, int fd)
+static void add_connection(struct fc_blkengine_ctl *c, int fd)
 {
     struct connection *k = NULL;
     if (!may_connect(fd)) {
@@ -213,7 +214,7 @@ static void add_connection(struct fc_engine_ctl *c, int fd)
 
 static void *accept_all(void *arg)
 {
-    struct fc_engine_ctl *c = arg;
+    struct fc_blkengine_ctl *c = arg;
     while (!wait_readable(c, c->listener, -1)) {
         int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0)
@@ -222,7 +223,7 @@ static void *accept_all(void *arg)
     return NULL;
 }
 
-int fc_engine_ctl_start(struct fc_engine_ctl *c)
+int fc_blkengine_ctl_start(struct fc_blkengine_ctl *c)
 {
     if (pthread_create(&c->thread, NULL, accept_all, c))
         return FC_ESYS;
@@ -230,7 +231,7 @@ int fc_engine_ctl_start(struct fc_engine_ctl *c)
     return 0;
 }
 
-void fc_engine_ctl_close(struct fc_engine_ctl *c)
+void fc_blkengine_ctl_close(struct fc_blkengine_ctl *c)
 {
     if (!c)
         return;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "engine.h"
+#include "blkengine.h"
 
 #include <string.h>
 
-#include "engine_ctl.h"
+#include "blkengine_ctl.h"
 #include "err.h"
 #include "log.h"
 #include "map.h"
 
 static const char *const roles[] = { "source", "shadow", "cache" };
 
-int fc_engine_role_parse(const char *name)
+int fc_blkengine_role_parse(const char *name)
 {
     for (int i = 0; i < 3; i++)
         if (!strcmp(name, roles[i]))
@@ -18,13 +18,13 @@ int fc_engine_role_parse(const char *name)
     return FC_EINVAL;
 }
 
-const char *fc_engine_role_name(enum fc_engine_role role)
+const char *fc_blkengine_role_name(enum fc_blkengine_role role)
 {
     return roles[role];
 }
 
-static int open_source(const struct fc_engine_config *c, struct fc_volume *v,
-                       struct fc_engine *e)
+static int open_source(const struct fc_blkengine_config *c, struct fc_volume *v,
+                       struct fc_blkengine *e)
 {
     struct fc_feed_config fc = { .block_bytes = c->block_bytes,
                                  .size = e->size };
@@ -40,7 +40,7 @@ static int open_source(const struct fc_engine_config *c, struct fc_volume *v,
     return fc_feed_open(&fc, e->source, &e->feed);
 }
 
-static int open_map(const struct fc_engine_config *c, uint64_t size,
+static int open_map(const struct fc_blkengine_config *c, uint64_t size,
                     struct fc_map **m_r)
 {
     struct fc_map_id id = { .size_bytes = size,
@@ -58,7 +58,8 @@ static int open_map(const struct fc_engine_config *c, uint64_t size,
     return rc;
 }
 
-static int open_primary(const struct fc_engine_config *c, struct fc_engine *e)
+static int open_primary(const struct fc_blkengine_config *c,
+                        struct fc_blkengine *e)
 {
     struct fc_sink_config sc = { .block_bytes = c->block_bytes,
                                  .size = e->size };
@@ -69,8 +70,8 @@ static int open_primary(const struct fc_engine_config *c, struct fc_engine *e)
     return fc_sink_open(&sc, &e->sink);
 }
 
-static int open_shadow(const struct fc_engine_config *c, struct fc_volume *v,
-                       struct fc_engine *e)
+static int open_shadow(const struct fc_blkengine_config *c, struct fc_volume *v,
+                       struct fc_blkengine *e)
 {
     bool cache = c->role == FC_ENGINE_CACHE;
     struct fc_map *map = NULL;
@@ -108,10 +109,11 @@ static int open_shadow(const struct fc_engine_config *c, struct fc_volume *v,
     return 0;
 }
 
-int fc_engine_open(const struct fc_engine_config *config, struct fc_engine *e)
+int fc_blkengine_open(const struct fc_blkengine_config *config,
+                      struct fc_blkengine *e)
 {
     struct fc_volume *v;
-    *e = (struct fc_engine){ .config = *config };
+    *e = (struct fc_blkengine){ .config = *config };
     int rc = fc_volume_open(config->volume, 0, &v);
     if (rc) {
         fc_error("volume %s: %s: %m", config->volume, fc_strerror(rc));
@@ -133,31 +135,31 @@ int fc_engine_open(const struct fc_engine_config *config, struct fc_engine *e)
         fc_error("cannot open the engine of %s: %s", config->volume,
                  fc_strerror(rc));
     if (!rc)
-        rc = fc_engine_ctl_open(config->control, e, &e->ctl);
+        rc = fc_blkengine_ctl_open(config->control, e, &e->ctl);
     if (rc)
-        fc_engine_close(e);
+        fc_blkengine_close(e);
     return rc;
 }
 
 static void primary_up(void *user)
 {
-    struct fc_engine *e = user;
+    struct fc_blkengine *e = user;
     fc_shadow_primary_up(e->shadow);
 }
 
-int fc_engine_start(struct fc_engine *e)
+int fc_blkengine_start(struct fc_blkengine *e)
 {
     int rc = e->shadow ? fc_shadow_start(e->shadow) : 0;
     if (!rc && e->primary)
         rc = fc_primary_nbd_start(e->primary, primary_up, e);
     if (!rc)
-        rc = fc_engine_ctl_start(e->ctl);
+        rc = fc_blkengine_ctl_start(e->ctl);
     if (rc)
         fc_error("cannot start the engine's threads: %s", fc_strerror(rc));
     return rc;
 }
 
-void fc_engine_cancel(struct fc_engine *e)
+void fc_blkengine_cancel(struct fc_blkengine *e)
 {
     if (e->source)
         fc_source_cancel(e->source);
@@ -167,10 +169,10 @@ void fc_engine_cancel(struct fc_engine *e)
         fc_shadow_cancel(e->shadow);
 }
 
-void fc_engine_close(struct fc_engine *e)
+void fc_blkengine_close(struct fc_blkengine *e)
 {
-    fc_engine_cancel(e);
-    fc_engine_ctl_close(e->ctl);
+    fc_blkengine_cancel(e);
+    fc_blkengine_ctl_close(e->ctl);
     fc_feed_close(e->feed);
     fc_source_close(e->source);
     if (e->sink)
@@ -178,10 +180,10 @@ void fc_engine_close(struct fc_engine *e)
     fc_shadow_close(e->shadow);
     fc_sink_close(e->sink);
     fc_primary_nbd_close(e->primary);
-    *e = (struct fc_engine){ .config = e->config };
+    *e = (struct fc_blkengine){ .config = e->config };
 }
 
-uint32_t fc_engine_held(struct fc_engine *e)
+uint32_t fc_blkengine_held(struct fc_blkengine *e)
 {
     if (e->source) {
         struct fc_source_status s;
@@ -193,28 +195,29 @@ uint32_t fc_engine_held(struct fc_engine *e)
     return s.held;
 }
 
-int fc_engine_read(struct fc_engine *e, uint64_t offset, void *buf, size_t len)
+int fc_blkengine_read(struct fc_blkengine *e, uint64_t offset, void *buf,
+                      size_t len)
 {
     return e->source ? fc_source_read(e->source, offset, buf, len)
                      : fc_shadow_read(e->shadow, offset, buf, len);
 }
 
 /* A shadow has no durable write of its own: what a flush covers, it covers. */
-static int then_flush(struct fc_engine *e, int rc, bool durable)
+static int then_flush(struct fc_blkengine *e, int rc, bool durable)
 {
     return rc || !durable ? rc : fc_shadow_flush(e->shadow);
 }
 
-int fc_engine_write(struct fc_engine *e, uint64_t offset, const void *buf,
-                    size_t len, bool durable)
+int fc_blkengine_write(struct fc_blkengine *e, uint64_t offset, const void *buf,
+                       size_t len, bool durable)
 {
     if (e->source)
         return fc_source_write(e->source, offset, buf, len, durable);
     return then_flush(e, fc_shadow_write(e->shadow, offset, buf, len), durable);
 }
 
-int fc_engine_zero(struct fc_engine *e, uint64_t offset, uint64_t len,
-                   bool punch, bool durable)
+int fc_blkengine_zero(struct fc_blkengine *e, uint64_t offset, uint64_t len,
+                      bool punch, bool durable)
 {
     if (e->source)
         return fc_source_zero(e->source, offset, len, punch, durable);
@@ -222,20 +225,20 @@ int fc_engine_zero(struct fc_engine *e, uint64_t offset, uint64_t len,
                       durable);
 }
 
-int fc_engine_trim(struct fc_engine *e, uint64_t offset, uint64_t len,
-                   bool durable)
+int fc_blkengine_trim(struct fc_blkengine *e, uint64_t offset, uint64_t len,
+                      bool durable)
 {
     if (e->source)
         return fc_source_trim(e->source, offset, len, durable);
     return then_flush(e, fc_shadow_trim(e->shadow, offset, len), durable);
 }
 
-int fc_engine_flush(struct fc_engine *e)
+int fc_blkengine_flush(struct fc_blkengine *e)
 {
     return e->source ? fc_source_flush(e->source) : fc_shadow_flush(e->shadow);
 }
 
-int fc_engine_sync(struct fc_engine *e)
+int fc_blkengine_sync(struct fc_blkengine *e)
 {
     return e->source ? fc_source_sync(e->source) : fc_shadow_sync(e->shadow);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef FC_ENGINE_H
-#define FC_ENGINE_H
+#ifndef FC_BLKENGINE_H
+#define FC_BLKENGINE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,10 +16,10 @@
  * meet in. Opened as root before nbdkit drops its privileges, started after it
  * forked.
  */
-enum fc_engine_role { FC_ENGINE_SOURCE, FC_ENGINE_SHADOW, FC_ENGINE_CACHE };
+enum fc_blkengine_role { FC_ENGINE_SOURCE, FC_ENGINE_SHADOW, FC_ENGINE_CACHE };
 
-struct fc_engine_config {
-    enum fc_engine_role role;
+struct fc_blkengine_config {
+    enum fc_blkengine_role role;
     const char *volume, *map, *control; /* paths; map: not for a source */
     const char *primary;                /* cache: an NBD URI */
     uint8_t uuid[FC_UUID_BYTES];
@@ -30,47 +30,49 @@ struct fc_engine_config {
     bool owner;            /* shadow: owned already, without a hand-over */
 };
 
-struct fc_engine_ctl;
+struct fc_blkengine_ctl;
 
-struct fc_engine {
-    struct fc_engine_config config;
+struct fc_blkengine {
+    struct fc_blkengine_config config;
     uint64_t size;
     struct fc_source *source; /* source */
     struct fc_feed *feed;
     struct fc_shadow *shadow;       /* shadow, cache */
     struct fc_sink *sink;           /* shadow */
     struct fc_primary_nbd *primary; /* cache */
-    struct fc_engine_ctl *ctl;
+    struct fc_blkengine_ctl *ctl;
 };
 
 /* "source", "shadow" or "cache" to a role, or negative; and back. */
-int fc_engine_role_parse(const char *name);
-const char *fc_engine_role_name(enum fc_engine_role role);
+int fc_blkengine_role_parse(const char *name);
+const char *fc_blkengine_role_name(enum fc_blkengine_role role);
 
 /*
  * Opens volume, map and control socket. The config's strings must stay. 0, or
  * an error that was logged.
  */
-int fc_engine_open(const struct fc_engine_config *config, struct fc_engine *e);
+int fc_blkengine_open(const struct fc_blkengine_config *config,
+                      struct fc_blkengine *e);
 /* Starts threads. 0 or an error that was logged. */
-int fc_engine_start(struct fc_engine *e);
+int fc_blkengine_start(struct fc_blkengine *e);
 /* Ends every wait and thread, makes all durable. No request may be running. */
-void fc_engine_close(struct fc_engine *e);
+void fc_blkengine_close(struct fc_blkengine *e);
 /* Held requests end with FC_ECANCEL. */
-void fc_engine_cancel(struct fc_engine *e);
+void fc_blkengine_cancel(struct fc_blkengine *e);
 /* Requests that are held back now. */
-uint32_t fc_engine_held(struct fc_engine *e);
+uint32_t fc_blkengine_held(struct fc_blkengine *e);
 
 /* The guest's requests; results as in source.h and shadow.h. */
-int fc_engine_read(struct fc_engine *e, uint64_t offset, void *buf, size_t len);
-int fc_engine_write(struct fc_engine *e, uint64_t offset, const void *buf,
-                    size_t len, bool durable);
-int fc_engine_zero(struct fc_engine *e, uint64_t offset, uint64_t len,
-                   bool punch, bool durable);
-int fc_engine_trim(struct fc_engine *e, uint64_t offset, uint64_t len,
-                   bool durable);
-int fc_engine_flush(struct fc_engine *e);
+int fc_blkengine_read(struct fc_blkengine *e, uint64_t offset, void *buf,
+                      size_t len);
+int fc_blkengine_write(struct fc_blkengine *e, uint64_t offset, const void *buf,
+                       size_t len, bool durable);
+int fc_blkengine_zero(struct fc_blkengine *e, uint64_t offset, uint64_t len,
+                      bool punch, bool durable);
+int fc_blkengine_trim(struct fc_blkengine *e, uint64_t offset, uint64_t len,
+                      bool durable);
+int fc_blkengine_flush(struct fc_blkengine *e);
 /* Volume and map durable at once, whatever is held. 0 or FC_EIO. */
-int fc_engine_sync(struct fc_engine *e);
+int fc_blkengine_sync(struct fc_blkengine *e);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "engine_cmd.h"
+#include "blkengine_cmd.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "ctl.h"
-#include "engine.h"
+#include "blkengine.h"
 #include "err.h"
 #include "wire.h"
 
@@ -16,7 +16,7 @@
 enum { SOURCE = 1, SHADOW = 2, CACHE = 4, ALL = 7 };
 
 struct call {
-    struct fc_engine *e;
+    struct fc_blkengine *e;
     struct json_object *request, *reply;
     int *fds, *nfds;
 };
@@ -50,7 +50,7 @@ static void put_migration(struct json_object *o,
 /* ---- status ---------------------------------------------------------------
  */
 
-static void source_status(struct fc_engine *e, struct json_object *o)
+static void source_status(struct fc_blkengine *e, struct json_object *o)
 {
     static const char *const states[] = { "running", "fenced", "leasing",
                                           "leased" };
@@ -83,7 +83,7 @@ static void source_status(struct fc_engine *e, struct json_object *o)
     put_str(o, "error", f.error);
 }
 
-static void shadow_status(struct fc_engine *e, struct json_object *o)
+static void shadow_status(struct fc_blkengine *e, struct json_object *o)
 {
     static const char *const states[] = { "copying", "fenced", "owned" };
     struct fc_shadow_status s;
@@ -124,7 +124,7 @@ static int cmd_status(struct call *c)
 {
     char uuid[FC_UUID_TEXT];
     fc_uuid_format(c->e->config.uuid, uuid);
-    put_str(c->reply, "role", fc_engine_role_name(c->e->config.role));
+    put_str(c->reply, "role", fc_blkengine_role_name(c->e->config.role));
     put_str(c->reply, "uuid", uuid);
     put_str(c->reply, "vdev", c->e->config.vdev);
     put_int(c->reply, "size", c->e->size);
@@ -249,7 +249,7 @@ static int cmd_freeze(struct call *c)
 
 static int cmd_sync(struct call *c)
 {
-    return fc_engine_sync(c->e);
+    return fc_blkengine_sync(c->e);
 }
 
 static int cmd_finish(struct call *c)
@@ -281,8 +281,8 @@ static const struct {
     { "finish", ALL, cmd_finish },
 };
 
-void fc_engine_cmd(struct fc_engine *e, struct json_object *request, int *fds,
-                   int *nfds, struct json_object *reply)
+void fc_blkengine_cmd(struct fc_blkengine *e, struct json_object *request,
+                      int *fds, int *nfds, struct json_object *reply)
 {
     struct call c = { e, request, reply, fds, nfds };
     const char *name = fc_json_str(request, "cmd", "");
