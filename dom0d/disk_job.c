@@ -670,6 +670,16 @@ void fc_disk_job_set_rate(struct fc_disk_job *job, uint64_t bytes_ps)
     job->rate = bytes_ps;
 }
 
+const char *fc_disk_job_disk(const struct fc_disk_job *job, unsigned i,
+                             uint32_t *block_bytes_r, uint64_t *size_r)
+{
+    if (i >= job->count)
+        return NULL;
+    *block_bytes_r = job->args.block_bytes;
+    *size_r = job->disk[i].size;
+    return job->disk[i].id.vdev;
+}
+
 int fc_disk_job_set_order(struct fc_disk_job *job, const char *vdev,
                           const uint32_t *blocks, uint32_t count)
 {

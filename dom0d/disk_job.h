@@ -115,6 +115,10 @@ void fc_disk_job_tick(struct fc_disk_job *job, uint64_t now_ms);
 /* All disks together; 0: no limit. */
 void fc_disk_job_set_rate(struct fc_disk_job *job, uint64_t bytes_ps);
 
+/* The i-th disk's name and size; NULL: there are no more. */
+const char *fc_disk_job_disk(const struct fc_disk_job *job, unsigned i,
+                             uint32_t *block_bytes_r, uint64_t *size_r);
+
 /*
  * The order in which blocks are copied and hydrated, the rest following by
  * address; holds from now on, also for an engine that is started anew. 0,

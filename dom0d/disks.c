@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "ctl.h"
+#include "blocktrace.h"
 #include "disks_int.h"
 #include "err.h"
 #include "log.h"
@@ -23,6 +24,7 @@
  * guest may run there. Only a guest that runs on here under its own name shows
  * that nobody let it go, and then the destination is asked to hand them back.
  */
+#define ORDER_MS 10000u /* between two looks at what is read */
 #define KEEP_MS 3600000u
 #define RESUMED_MS 5000u   /* after passing; xl needs some time to go on */
 #define ASK_BACK_MS 10000u /* between two times */
@@ -51,6 +53,7 @@ void fc_disks_hold_free(struct fc_disk_hold *h)
             break;
         }
     fc_disk_job_leave(h->job);
+    fc_blocktrace_want(s->daemon->blocktrace, h->uuid, false);
     json_object_put(h->last);
     free(h);
 }
@@ -322,17 +325,43 @@ static void look_for_guest(struct fc_disk_hold *h, uint64_t now_ms)
     fc_disk_job_fail(h->job, "xl resumed the guest here", true);
 }
 
+/* What is likeliest to be read goes first. */
+static void order_blocks(struct fc_disk_hold *h, uint64_t now_ms)
+{
+    struct fc_blocktrace *trace = h->disks->daemon->blocktrace;
+    const char *vdev;
+    uint32_t block_bytes, count, *blocks;
+    uint64_t size;
+    if (h->order_ms && now_ms - h->order_ms < ORDER_MS)
+        return;
+    h->order_ms = now_ms;
+    fc_blocktrace_want(trace, h->uuid, true);
+    for (unsigned i = 0;
+         (vdev = fc_disk_job_disk(h->job, i, &block_bytes, &size)); i++) {
+        if (fc_blocktrace_order(trace, h->uuid, vdev, block_bytes, size,
+                                &blocks, &count))
+            continue;
+        int rc = fc_disk_job_set_order(h->job, vdev, blocks, count);
+        if (rc)
+            fc_warn("%s: the predicted order of blocks is not used: %s", vdev,
+                    fc_strerror(rc));
+        free(blocks);
+    }
+}
+
 static void tick_hold(struct fc_disk_hold *h, uint64_t now_ms)
 {
     if (h->over_ms && h->job) {
         unshare_rate(h);
         fc_disk_job_leave(h->job);
+        fc_blocktrace_want(h->disks->daemon->blocktrace, h->uuid, false);
         h->job = NULL;
     }
     if (h->job && h->passed)
         look_for_guest(h, now_ms);
     if (h->job && !h->dry_run) {
         share_rate(h);
+        order_blocks(h, now_ms);
         fc_disk_job_tick(h->job, now_ms);
     }
     if (!h->job && !h->client && (h->dry_run || now_ms - h->over_ms > KEEP_MS))
