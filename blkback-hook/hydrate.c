@@ -60,7 +60,7 @@ static uint32_t missing_run(struct fc_shadow *s, uint32_t *from, uint32_t end)
 }
 
 /* Raises what is missing of [from, end). */
-static void raise(struct hydrate *h, uint32_t from, uint32_t end)
+static void raise_run(struct hydrate *h, uint32_t from, uint32_t end)
 {
     struct fc_shadow *s = h->s;
     uint32_t n;
@@ -90,8 +90,8 @@ void fc_hydrate_missed(struct hydrate *h, uint32_t first, uint32_t count)
     uint32_t ahead = reckon_miss(h), behind = ahead / NEAR_BEHIND;
     h->missed_ms = fc_now_ms();
     pthread_mutex_unlock(&h->lock);
-    raise(h, end, h->s->blocks - end < ahead ? h->s->blocks : end + ahead);
-    raise(h, first < behind ? 0 : first - behind, first);
+    raise_run(h, end, h->s->blocks - end < ahead ? h->s->blocks : end + ahead);
+    raise_run(h, first < behind ? 0 : first - behind, first);
 }
 
 /* ---- tiers; h->lock is held ---- */
