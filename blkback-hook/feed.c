@@ -77,8 +77,9 @@ void fc_feed_fail(struct fc_feed *f, int rc, const char *what)
         if (f->ask.stage == FC_ASK_SENT)
             f->ask.stage = FC_ASK_QUEUED;
         if (rc != FC_ECANCEL) {
-            snprintf(f->error, sizeof(f->error), "%s: %s", what,
-                     fc_strerror(rc));
+            if (rc != FC_EPERM) /* that has said why */
+                snprintf(f->error, sizeof(f->error), "%s: %s", what,
+                         fc_strerror(rc));
             fc_warn("%s: block channel: %s", f->config.name, f->error);
         }
         if (f->linked)

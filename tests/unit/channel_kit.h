@@ -70,9 +70,9 @@ struct kit {
     struct kit_cut cut;
     int left[2], right[2]; /* ends of the relay: source's, shadow's */
     _Atomic unsigned seen[2][32];
-    uint64_t offsets[4096]; /* of DATA, in order */
+    _Atomic uint64_t offsets[4096]; /* of DATA, in order */
     _Atomic unsigned noffsets;
-    uint64_t data_wire; /* bytes of DATA that passed */
+    _Atomic uint64_t data_wire; /* bytes of DATA that passed */
 };
 
 static const uint8_t kit_uuid[FC_UUID_BYTES] = { 7, 1, [15] = 9 };
@@ -92,12 +92,13 @@ static inline bool kit_pass(struct kit_way *w, uint8_t *frame)
         return false;
     unsigned type = frame[5] % 32;
     k->seen[w->way][type]++;
-    bool cut = k->cut.count && k->cut.way == w->way &&
+    bool cut = k->cut.way == w->way && k->cut.count &&
                (!k->cut.type || k->cut.type == type) && --k->cut.count == 0;
     if (cut && !k->cut.after)
         return false;
     if (type == FC_FRAME_DATA && k->noffsets < 4096) {
-        k->offsets[k->noffsets++] = fc_le_load(frame + FC_FRAME_HEADER + 16, 8);
+        k->offsets[k->noffsets] = fc_le_load(frame + FC_FRAME_HEADER + 16, 8);
+        k->noffsets++;
         k->data_wire += len;
     }
     return !fc_write_all(w->to, frame, FC_FRAME_HEADER + len) && !cut;
@@ -303,8 +304,8 @@ static inline void kit_fill(struct kit *k)
 {
     for (uint32_t i = 0; i < KIT_SIZE; i++)
         k->model[i] = (uint8_t)rand_r(&k->seed);
-    assert_int_equal(
-        fc_source_write(k->source, 0, k->model, KIT_SIZE, false), 0);
+    assert_int_equal(fc_source_write(k->source, 0, k->model, KIT_SIZE, false),
+                     0);
 }
 
 static inline void kit_writes(struct kit *k, unsigned count)

@@ -171,7 +171,7 @@ static void written_disks_are_not_given_back(void **state)
     kit_open_source(k);
     kit_start(k);
     kit_await((fc_feed_status(k->feed, &s), s.error[0]));
-    assert_non_null(strstr(s.error, "not permitted"));
+    assert_non_null(strstr(s.error, "owns the disk"));
     assert_int_equal(k->seen[0][FC_FRAME_RETURN], 1);
     kit_compare(k);
 }
