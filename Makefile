@@ -106,7 +106,8 @@ PLUGINS := $(patsubst blkback-hook/%_plugin.c,$(B)/nbdkit-%-plugin.so,\
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 # tests of code with threads run under the thread sanitizer as well
 TSAN := $(filter test_encoder% test_decoder% test_stream% test_worker% \
-	test_daemon% test_recorder% test_adapt%,$(UNIT))
+	test_daemon% test_recorder% test_adapt% test_shadow% test_source% test_direct% \
+	test_feed%,$(UNIT))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))
 PREDICTOR_BENCHES := $(wildcard tests/bench/bench_gru.c tests/bench/bench_engine.c)
@@ -178,6 +179,9 @@ $(B)/bench/%: $(B)/release/obj/tests/bench/%.o $(call libs_of,release)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) \
 		$(LIBS) $(BLOCK_LIBS) $(XEN_LIBS)
+# these run the plugin
+$(B)/asan/bin/test_plugin $(B)/asan/bin/test_tapdisk_handshake: | $(PLUGINS)
+
 .SECONDARY:
 
 section = $(patsubst .%,%,$(suffix $(1)))
@@ -237,15 +241,26 @@ bench-lab: deps
 
 # ---- installing ------------------------------------------------------------
 XENBIN := $(prefix)/lib/xen-$(XEN_VERSION)/bin
+# where nbdkit looks: below usr/lib/x86_64-linux-gnu on Debian
+NBDKIT_PLUGINS := $(shell pkg-config --variable=plugindir nbdkit 2>/dev/null)
 .PHONY: install deb
 install: all
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/sbin \
 		$(DESTDIR)$(prefix)/lib/forecopy \
-		$(DESTDIR)$(XENBIN) $(DESTDIR)/etc/forecopy
+		$(DESTDIR)$(XENBIN) $(DESTDIR)/etc/forecopy \
+		$(DESTDIR)/etc/xen/scripts $(DESTDIR)$(NBDKIT_PLUGINS) \
+		$(DESTDIR)$(prefix)/lib/modprobe.d
 	install -m 755 $(B)/forecopyd $(B)/forecopy $(B)/xl \
 		$(DESTDIR)$(prefix)/sbin
 	install -m 755 $(B)/forecopy-eval $(DESTDIR)$(prefix)/bin
-	install -m 755 $(B)/forecopy-transport $(DESTDIR)$(prefix)/lib/forecopy
+	install -m 755 $(B)/forecopy-transport $(B)/forecopy-block \
+		$(DESTDIR)$(prefix)/lib/forecopy
+	install -m 755 blkback-hook/block-forecopy $(DESTDIR)/etc/xen/scripts
+	install -m 644 blkback-hook/modprobe.conf \
+		$(DESTDIR)$(prefix)/lib/modprobe.d/forecopy.conf
+	for plugin in $(PLUGINS); do \
+		install -m 644 $$plugin $(DESTDIR)$(NBDKIT_PLUGINS) || exit 1; \
+	done
 	install -m 755 $(B)/forecopy-save-helper $(DESTDIR)$(XENBIN)
 	install -m 644 dom0d/forecopy.conf $(DESTDIR)/etc/forecopy
 	for page in $(MAN); do \

@@ -121,6 +121,8 @@ static int set_key(struct fc_session *s, const char *key, const char *value,
         return parse_number(value, 0, UINT64_MAX, &s->epoch);
     if (!strcmp(key, "window_bytes"))
         return parse_number(value, 65536, 1073741824, &s->window_bytes);
+    if (!strcmp(key, "floor_pages"))
+        return parse_number(value, 0, FC_SESSION_PAGES_MAX, &s->floor_pages);
     if (!strcmp(key, "link_bps"))
         return parse_number(value, 0, FC_SESSION_LINK_MAX, &s->link_bps);
     if (!strcmp(key, "at_deadline"))
@@ -203,10 +205,12 @@ int fc_session_format(const struct fc_session *s, char text[FC_SESSION_TEXT])
         text, FC_SESSION_TEXT,
         "version=%d%s,token=%s,epoch=%" PRIu64 ",uuid=%s,max_downtime_ms=%u,"
         "deadline_s=%u,at_deadline=%s,max_rounds=%u,window_bytes=%" PRIu64
-        ",hello_ms=%u,peer_timeout_s=%u,fallback=%s,fixed_ms=%u,link_bps=%" PRIu64,
+        ",hello_ms=%u,peer_timeout_s=%u,fallback=%s,fixed_ms=%u,link_bps="
+        "%" PRIu64 ",floor_pages=%" PRIu64,
         FC_SESSION_VERSION, fds, token, s->epoch, uuid, s->max_downtime_ms,
         s->deadline_s, s->abort_at_deadline ? "abort" : "stop", s->max_rounds,
         s->window_bytes, s->hello_ms, s->peer_timeout_s,
-        s->fail_when_plain ? "fail" : "plain", s->fixed_ms, s->link_bps);
+        s->fail_when_plain ? "fail" : "plain", s->fixed_ms, s->link_bps,
+        s->floor_pages);
     return n < FC_SESSION_TEXT ? 0 : FC_ETOOBIG;
 }

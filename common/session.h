@@ -12,6 +12,7 @@
 #define FC_SESSION_VERSION 1
 #define FC_SESSION_TEXT 1024 /* longest text form, with the NUL */
 #define FC_TOKEN_BYTES 16
+#define FC_SESSION_PAGES_MAX (INT64_C(1) << 40)
 #define FC_SESSION_LINK_MAX INT64_C(1000000000000) /* bytes a second */
 
 /* docs/formats/session.md has every field's range and default. */
@@ -29,7 +30,8 @@ struct fc_session {
     uint32_t peer_timeout_s;
     bool fail_when_plain;
     uint32_t fixed_ms;
-    uint64_t link_bps; /* 0: not known */
+    uint64_t link_bps;    /* 0: not known */
+    uint64_t floor_pages; /* 0: not known */
 };
 
 void fc_session_defaults(struct fc_session *s);

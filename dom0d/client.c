@@ -182,6 +182,12 @@ static int show(struct fc_client_task *c, struct json_object *reply)
     case FC_VERB_VERSION:
         show_version(c, reply);
         break;
+    case FC_VERB_DISKS:
+    case FC_VERB_SHADOW:
+    case FC_VERB_UNSHADOW:
+    case FC_VERB_LEASE:
+    case FC_VERB_DISK_RECEIVE:
+    case FC_VERB_DISK_PREPARE:
     case FC_VERB_DISARM:
     case FC_VERB_RECEIVE:
     case FC_VERB_RECORD:
@@ -294,6 +300,9 @@ static int ask_and_show(struct fc_client_task *c, struct json_object *request)
 int fc_client_run(struct fc_client_task *c)
 {
     const struct fc_client_args *a = c->args;
+    if (a->verb == FC_VERB_DISKS || a->verb == FC_VERB_SHADOW ||
+        a->verb == FC_VERB_UNSHADOW || a->verb == FC_VERB_LEASE)
+        return fc_client_disks(c);
     bool repeat = a->batch || a->delay_s > 0 || a->iterations > 0;
     double delay = a->delay_s > 0 ? a->delay_s : DEFAULT_DELAY_S;
     int status = 0;

@@ -55,6 +55,7 @@ int fc_client_run(struct fc_client_task *c); /* all but those below */
 int fc_client_doctor(struct fc_client_task *c);
 int fc_client_receive(struct fc_client_task *c);
 int fc_client_record(struct fc_client_task *c);
+int fc_client_disks(struct fc_client_task *c); /* all about disks */
 
 /*
  * One request, and "forecopy: TEXT" on the error output when it fails. The

@@ -48,6 +48,9 @@ enum {
     OPT_SECONDS,
     OPT_INTERVAL,
     OPT_FORCE,
+    OPT_OVERWRITE,
+    OPT_TEMPLATE,
+    OPT_HOST,
 };
 
 #define HELP_ROW                                                               \
@@ -161,6 +164,39 @@ static const struct verb_row verbs[] = {
                              "overwrite FILE when it is there" },
                            JSON_ROW,
                            HELP_ROW } },
+    [FC_VERB_DISKS] = { "disks",
+                        "[DOMAIN]",
+                        "show disks, their copies, and who owns them",
+                        0,
+                        1,
+                        { JSON_ROW, HELP_ROW } },
+    [FC_VERB_SHADOW] = { "shadow",
+                         "DOMAIN HOST",
+                         "keep a copy of a guest's disks at HOST",
+                         2,
+                         2,
+                         { { "template", OPT_TEMPLATE, "PATH",
+                             "path of the volumes there (%p, %u, %v, %n)" },
+                           { "overwrite-disk", OPT_OVERWRITE, NULL,
+                             "take volumes there that are not known as ours" },
+                           HELP_ROW } },
+    [FC_VERB_UNSHADOW] = { "unshadow",
+                           "DOMAIN HOST",
+                           "give that copy up",
+                           2,
+                           2,
+                           { HELP_ROW } },
+    [FC_VERB_LEASE] = { "lease",
+                        "[show | override UUID VDEV]",
+                        "show who owns which disk, or overrule it",
+                        0,
+                        3,
+                        { { "host", OPT_HOST, "HOST",
+                            "the owner to be (this host)" },
+                          { "force", OPT_FORCE, NULL,
+                            "overrule it, at the risk of losing data" },
+                          JSON_ROW,
+                          HELP_ROW } },
     [FC_VERB_RECEIVE] = { "receive",
                           "UUID",
                           "serve a channel on standard input and output",
@@ -176,6 +212,20 @@ static const struct verb_row verbs[] = {
                             { "name", OPT_NAME, "NAME", "the guest's name" },
                             JSON_ROW,
                             HELP_ROW } },
+    [FC_VERB_DISK_RECEIVE] = { "disk-receive",
+                               "UUID VDEV",
+                               "serve a disk's channel on standard input and "
+                               "output",
+                               2,
+                               2,
+                               { HELP_ROW } },
+    [FC_VERB_DISK_PREPARE] = { "disk-prepare",
+                               "",
+                               "make volumes ready for disks (the source calls "
+                               "it)",
+                               0,
+                               0,
+                               { HELP_ROW } },
     [FC_VERB_VERSION] = { "version",
                           "",
                           "show the versions of program and daemon",
@@ -213,7 +263,7 @@ static void print_usage(FILE *out)
 {
     fprintf(out, "Usage: forecopy SUBCOMMAND [options] [operands]\n\n");
     for (unsigned i = 0; i < VERBS; i++)
-        fprintf(out, "  %-9s %-19s %s\n", verbs[i].name, verbs[i].operands,
+        fprintf(out, "  %-12s %-19s %s\n", verbs[i].name, verbs[i].operands,
                 verbs[i].help);
     fprintf(out, "\n");
     for (unsigned i = 0; i < GLOBALS; i++)
@@ -344,6 +394,15 @@ static bool take(struct fc_client_args *args, int letter, const char *value)
     case 'o':
         args->output = value;
         return *value != '\0';
+    case OPT_OVERWRITE:
+        args->overwrite = true;
+        return true;
+    case OPT_TEMPLATE:
+        args->template_ = value;
+        return *value != '\0';
+    case OPT_HOST:
+        args->host = value;
+        return *value != '\0';
     case OPT_UUID:
         args->uuid = value;
         return is_uuid(value);
@@ -400,9 +459,18 @@ static int check_operands(const struct verb_row *v, int argc, char **argv,
     }
     for (int i = 0; i < count; i++)
         args->operand[i] = argv[optind + i];
-    if (args->verb == FC_VERB_RECEIVE && !is_uuid(args->operand[0])) {
-        fprintf(err, "forecopy: receive: \"%s\" is not a uuid\n",
+    if ((args->verb == FC_VERB_RECEIVE || args->verb == FC_VERB_DISK_RECEIVE) &&
+        !is_uuid(args->operand[0])) {
+        fprintf(err, "forecopy: %s: \"%s\" is not a uuid\n", v->name,
                 args->operand[0]);
+        return usage_error(err, v->name);
+    }
+    const char *first = args->operand[0];
+    bool override = first && !strcmp(first, "override");
+    if (args->verb == FC_VERB_LEASE && first &&
+        !(override ? count == 3 && is_uuid(args->operand[1])
+                   : count == 1 && !strcmp(first, "show"))) {
+        fprintf(err, "forecopy: lease: show, or override UUID VDEV\n");
         return usage_error(err, v->name);
     }
     if (args->verb == FC_VERB_PREPARE && (!args->uuid || !args->name)) {

@@ -23,8 +23,14 @@ enum fc_client_verb {
     FC_VERB_HEATMAP,
     FC_VERB_WHEN,
     FC_VERB_RECORD,
+    FC_VERB_DISKS,
+    FC_VERB_SHADOW,
+    FC_VERB_UNSHADOW,
+    FC_VERB_LEASE,
     FC_VERB_RECEIVE,
     FC_VERB_PREPARE,
+    FC_VERB_DISK_RECEIVE,
+    FC_VERB_DISK_PREPARE,
     FC_VERB_VERSION,
     FC_VERB_DOCTOR,
 };
@@ -34,12 +40,13 @@ enum fc_client_verb {
 struct fc_client_args {
     enum fc_client_verb verb;
     const char *operand[FC_CLIENT_OPERANDS]; /* NULL: not given */
-    bool json, batch, force;
+    bool json, batch, force, overwrite;
     int64_t rate_bytes; /* -1: not given; so the other numbers */
     int64_t channels, iterations, lines, hours, seconds, interval_ms;
     double delay_s;
     /* NULL: not given */
-    const char *command, *level, *uuid, *name, *list, *output;
+    const char *command, *level, *uuid, *name, *list, *output, *template_,
+        *host;
 };
 
 /*

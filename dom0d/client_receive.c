@@ -60,6 +60,7 @@ int fc_client_receive(struct fc_client_task *c)
     char why[FC_CLIENT_WHY] = "out of memory";
     struct json_object *reply = NULL, *request = NULL;
     int rc = FC_ENOMEM, sock = -1;
+    bool disk = c->args->verb == FC_VERB_DISK_RECEIVE;
 
     if (isatty(STDIN_FILENO) || isatty(STDOUT_FILENO)) {
         fputs("forecopy: receive serves another host's forecopyd, not a "
@@ -67,10 +68,11 @@ int fc_client_receive(struct fc_client_task *c)
               c->err);
         return 1;
     }
-    request = fc_client_request("receive");
+    request = fc_client_request(disk ? "disk-receive" : "receive");
     if (!request)
         goto out;
     fc_client_add(request, "uuid", c->args->operand[0]);
+    fc_client_add(request, "vdev", c->args->operand[1]);
     rc = sock = fc_ctl_connect(NULL, CONNECT_MS);
     if (sock >= 0)
         rc = fc_ctl_call(sock, request, channel, 2, &reply, NULL, REPLY_MS);
@@ -85,7 +87,8 @@ int fc_client_receive(struct fc_client_task *c)
         wait_for_end(sock);
 out:
     if (rc) {
-        tell_source(why);
+        if (!disk) /* the other channel has frames of its own */
+            tell_source(why);
         fputs("forecopy: ", c->err);
         fc_out_text(c->err, why);
         putc('\n', c->err);

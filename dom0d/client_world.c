@@ -11,7 +11,8 @@
 #include "io.h"
 
 #define CONNECT_MS 2000
-#define REPLY_MS 60000 /* prepare may have to remove a domain */
+#define REPLY_MS 120000 /* prepare may have to remove a domain, make volumes   \
+                         */
 
 static int real_call(void *user, struct json_object *request,
                      struct json_object **reply_r)

@@ -35,6 +35,7 @@ struct json_object *fc_json_estimate(const struct fc_estimate *e)
     put_int(o, "downtime_ms", e->downtime_ms);
     put_double(o, "confidence", e->confidence);
     put_int(o, "link_bps", (uint64_t)e->link_bps);
+    put_int(o, "floor_pages", e->floor_pages);
     put_int(o, "missing_pages", e->missing_pages);
     put_int(o, "missing_bytes", e->missing_bytes);
     put_int(o, "reference_pages", e->reference_pages);

@@ -407,6 +407,8 @@ static void on_request(void *user, struct fc_client *client,
             requests[i].run(d, client, req, fds);
             return;
         }
+    if (fc_disks_request(d, cmd, client, req, fds))
+        return;
     fc_client_fail(client, FC_EINVAL, "there is no request \"%.40s\"", cmd);
 }
 
@@ -416,6 +418,7 @@ static void on_gone(void *user, struct fc_client *client)
     fc_control_migrate_gone(d, client);
     fc_control_prepare_gone(d, client);
     fc_control_record_gone(d, client);
+    fc_disks_client_gone(d->disks, client);
 }
 
 const struct fc_control_handler fc_control_requests = {

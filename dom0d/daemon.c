@@ -39,6 +39,7 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
     if (!rc)
         fc_daemon_check_away(d, (uint32_t)time(NULL));
     fc_daemon_start_guests(d, now);
+    fc_disks_tick(d->disks, now);
     if (d->blocktrace)
         fc_blocktrace_tick(d->blocktrace,
                            fc_settings_text(&d->settings, FC_SET_BLOCK_TRACE),
@@ -126,6 +127,18 @@ static void open_db(struct fc_daemon *d)
         d->db = NULL;
     }
     d->env.db = d->db;
+}
+
+/* Likewise. */
+static void open_disks(struct fc_daemon *d)
+{
+    if (!d->config->disks_dir)
+        return;
+    int rc = fc_disks_new(d, &d->disks);
+    if (rc)
+        fc_error("%s: %s; no disks can be moved", d->config->disks_dir,
+                 rc == FC_ESYS || rc == FC_EIO ? strerror(errno)
+                                               : fc_strerror(rc));
 }
 
 static enum fc_blocktrace_answer is_traced(void *user, uint32_t domid,
@@ -223,6 +236,7 @@ int fc_daemon_init(struct fc_daemon *d, struct event_base *base,
     open_db(d);
     fc_daemon_check_away(d, (uint32_t)time(NULL));
     fc_daemon_start_guests(d, fc_now_ms());
+    open_disks(d);
     rc = fc_control_new(base, config->socket_path, &fc_control_requests, d,
                         &d->control);
     if (rc)
@@ -274,6 +288,7 @@ void fc_daemon_dispose(struct fc_daemon *d)
     fc_daemon_record_free(d);
     fc_daemon_close_all(d);
     fc_control_prepare_free(d);
+    fc_disks_free(d->disks);
     fc_keepers_free(d->keepers);
     fc_worker_free(d->worker);
     fc_blocktrace_free(d->blocktrace);

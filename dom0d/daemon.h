@@ -10,6 +10,7 @@
 #include "blocktrace.h"
 #include "child.h"
 #include "control.h"
+#include "disks.h"
 #include "domains.h"
 #include "guest.h"
 #include "keepers.h"
@@ -46,10 +47,15 @@ struct fc_daemon_config {
     const char *socket_path;
     const char *armed_dir; /* NULL: armed guests are not kept */
     const char *proc_root, *sys_root;
-    const char *block_tool; /* NULL: disks are not traced */
+    const char *block_tool; /* forecopy-block; NULL: disks are not traced */
     const char *xl_path; /* Xen's own xl, of the running version */
     uid_t keeper_uid;
     gid_t keeper_gid;
+    const char *disks_dir; /* databases and maps; NULL: no disks are moved */
+    const char *disks_run; /* has a directory for each attached disk */
+    const char *nbdkit, *nbdkit_plugin;
+    uid_t engine_uid; /* 0: engines stay what we are */
+    gid_t engine_gid;
     struct fc_daemon_xen xen;
 };
 
@@ -105,6 +111,7 @@ struct fc_daemon {
     unsigned armed_count;
     struct fc_hold *holds;
     struct fc_prepare *prepares;
+    struct fc_disks *disks; /* NULL: none are moved */
     struct fc_recording *recordings;
     struct fc_guest_env env;
     struct fc_calibration calibration; /* what migrations have taught */

@@ -9,8 +9,9 @@
  * while the one before it ran. Before these it waits until the guest dirties
  * few pages more, which tells what it writes all the time; that is dropped from
  * the round, since it will come in the next. The rounds end when what is left
- * fits the downtime, when it stops shrinking (after a hunt for a lull), or at
- * their limit.
+ * fits the downtime, when it stops shrinking (at once where that is known
+ * beforehand, else after a second try and a hunt for a lull), or at their
+ * limit.
  *
  * A round lasts as long as its bytes take on the link or its pages, of whatever
  * kind, take to be mapped, hashed, encoded and restored: these run beside each
@@ -23,6 +24,7 @@
 /* As the helper has them: xl-ext/policy.c and precopy.c. */
 #define SHRINKS 0.9 /* less than this of the least so far */
 #define STUCK_ROUNDS 2u
+#define CURVE_SAMPLES 8u /* of a second: the floor is known */
 #define HUNT_MS 3000.0
 #define HOLD_MS 3000.0
 #define HOLD_SHARE 4.0
@@ -39,16 +41,21 @@ static double at_least(double v, double least)
     return v > least ? v : least;
 }
 
+static uint32_t curve_samples(const struct fc_estimate_in *in)
+{
+    return in->curve->samples[2]; /* of one second */
+}
+
 /* How much to believe it: of the link's rate, the curve, the pages known. */
 static double confidence_of(const struct fc_estimate_in *in)
 {
     double link = 1.0, curve, known;
-    uint32_t samples = in->curve->samples[2]; /* of one second */
+    uint32_t samples = curve_samples(in);
     if (in->link_bps <= 0)
         link = 0.2;
     else if (in->link_samples && in->link_samples < 16)
         link = 0.4 + 0.6 * in->link_samples / 16.0;
-    curve = samples < 8 ? 0.2 + 0.8 * samples / 8.0 : 1.0;
+    curve = samples < CURVE_SAMPLES ? 0.2 + 0.8 * samples / CURVE_SAMPLES : 1;
     known = in->pages ? 0.3 + 0.7 * (double)in->known / (double)in->pages : 1;
     if (known > 1)
         known = 1;
@@ -119,6 +126,10 @@ static double play_rounds(const struct fc_estimate_in *in, double page_bytes,
         }
         stuck = send > least * SHRINKS ? stuck + 1 : 0;
         least = send < least ? send : least;
+        if (stuck && curve_samples(in) >= CURVE_SAMPLES) {
+            out->floor_pages = (uint64_t)send;
+            return send;
+        }
         if (stuck == STUCK_ROUNDS) {
             *total_ms += HUNT_MS;
             return send;

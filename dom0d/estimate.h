@@ -32,8 +32,9 @@ struct fc_estimate {
     uint64_t bytes, total_ms, downtime_ms;
     uint64_t missing_pages, missing_bytes, reference_pages, zero_pages;
     double link_bps, confidence; /* 0-1 */
+    uint64_t floor_pages; /* dirty however many rounds are made; 0: not known */
     unsigned rounds;
-    bool link_known; /* link_bps was told or measured */
+    bool link_known;   /* link_bps was told or measured */
     bool converges;    /* the downtime wanted is reached */
     const char *basis; /* where the rate comes from; static */
 };

@@ -16,10 +16,12 @@ int main(int argc, char **argv)
                                          .out = stdout,
                                          .err = stderr,
                                          .terminal = isatty(STDOUT_FILENO) };
-        if (args.verb == FC_VERB_RECEIVE)
+        if (args.verb == FC_VERB_RECEIVE || args.verb == FC_VERB_DISK_RECEIVE)
             return fc_client_receive(&client);
         if (args.verb == FC_VERB_RECORD)
             return fc_client_record(&client);
+        if (args.verb == FC_VERB_DISK_PREPARE)
+            return fc_client_disks(&client);
         status = args.verb == FC_VERB_DOCTOR ? fc_client_doctor(&client)
                                              : fc_client_run(&client);
     }

@@ -24,6 +24,9 @@
 #define RUN_DIR "/run/forecopy"
 #define LOCK_FILE "forecopyd.pid"
 #define ARMED_DIR "/var/lib/forecopy/armed"
+#define DISKS_DIR "/var/lib/forecopy/disks"
+#define DISKS_RUN RUN_DIR "/disks"
+#define BLOCK_TOOL "/usr/lib/forecopy/forecopy-block"
 #define STATE_DIR "/var/lib/forecopy"
 #define XL_PATH "/usr/lib/xen-" FC_XEN_VERSION "/bin/xl"
 
@@ -112,6 +115,8 @@ static void find_keeper_user(struct fc_daemon_config *config)
     const struct passwd *pw = getpwnam("nobody");
     config->keeper_uid = pw ? pw->pw_uid : 65534;
     config->keeper_gid = pw ? pw->pw_gid : 65534;
+    config->engine_uid = config->keeper_uid;
+    config->engine_gid = config->keeper_gid;
 }
 
 static int run(struct program *p, const struct fc_options *options,
@@ -126,8 +131,12 @@ static int run(struct program *p, const struct fc_options *options,
         .armed_dir = ARMED_DIR,
         .proc_root = "/proc",
         .sys_root = "/sys",
-        .block_tool = "forecopy-block",
         .xl_path = XL_PATH,
+        .disks_dir = DISKS_DIR,
+        .disks_run = DISKS_RUN,
+        .nbdkit = "nbdkit",
+        .nbdkit_plugin = "forecopy",
+        .block_tool = BLOCK_TOOL,
         .xen = {
             .domains = &fc_domains_xen_ops,
             .domains_user = (void *)(uintptr_t)&x->domains,

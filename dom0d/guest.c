@@ -56,6 +56,9 @@ static void run_stager(struct fc_guest *g, uint64_t now_ms)
                        1000),
         .risk = fc_settings_double(g->settings, FC_SET_STAGE_RISK) / 100,
     };
+    if (limits.rate_bps) /* 0 would be no limit */
+        limits.rate_bps =
+            1 + (uint64_t)((double)limits.rate_bps * g->rate_share);
     bool sampling = g->log.on && !g->trouble;
     fc_stager_run(&g->stager, &limits, sampling, now_ms);
 }
@@ -209,6 +212,7 @@ int fc_guest_new(const struct fc_guest_env *env, const struct fc_armed *armed,
     g->settings = settings;
     g->armed = *armed;
     g->id = id;
+    g->rate_share = 1;
     g->domid = domain->domid;
     fc_guest_domain(g, domain);
     rc = set_up(g, why);

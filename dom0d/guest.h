@@ -68,6 +68,7 @@ struct fc_guest {
                             * would take */
     int trouble;           /* why it cannot be sampled, 0 */
     bool held;
+    double rate_share; /* of its rate limit that staging may use, 0 to 1 */
     struct fc_guest *next;
 };
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "disk_id.h"
 #include "err.h"
 #include "log.h"
 #include "scorer.h"
@@ -105,6 +106,27 @@ static const struct key keys[FC_SETTINGS] = {
                               "30",
                               "silence of the destination that ends a "
                               "migration attempt" },
+    [FC_SET_DISK_BLOCK] = { "disk_block_bytes", true, BYTES, "bytes", 4 * KIB,
+                            MIB, "64K",
+                            "what a disk is copied in; a power of two" },
+    [FC_SET_DISK_VOLUME] = { "disk_volume", false, TEXT, "", 0, 0, "%p",
+                             "path of the volume for a disk that comes from "
+                             "another host; %p path there, %u uuid, %v virtual "
+                             "device, %n name, %% percent" },
+    [FC_SET_DISK_RATE] = { "disk_rate_percent", true, FRACTION, "percent", 1,
+                           99, "80",
+                           "disks' share of the guest's rate limit while they "
+                           "are copied" },
+    [FC_SET_DISK_FENCE] = { "disk_fence_ms", true, INTEGER, "ms", 10, 600000,
+                            "1000",
+                            "time that the blocks left at the fence may take "
+                            "to send" },
+    [FC_SET_DISK_STEP] = { "disk_step_s", false, INTEGER, "s", 1, 600, "30",
+                           "most for attaching or making a volume, or for "
+                           "changing a table" },
+    [FC_SET_DISK_LINGER] = { "disk_linger_s", false, INTEGER, "s", 1, 604800,
+                             "600",
+                             "how long a shadow is kept that nobody fills" },
 };
 
 static const struct key *find(const char *name, unsigned *which_r)
@@ -177,7 +199,7 @@ static bool parse_number(const struct key *key, const char *text, double *out)
 /* Keys of text have rules of their own. NULL, or what is wrong. */
 static const char *check_text(unsigned which, const char *text)
 {
-    char command[2 * TEXT_BYTES];
+    char command[2 * TEXT_BYTES], volume[FC_DISK_PATH];
     if (strlen(text) >= TEXT_BYTES)
         return "is too long";
     for (const char *p = text; *p; p++)
@@ -201,6 +223,12 @@ static const char *check_text(unsigned which, const char *text)
         return !*text || fc_settings_command(text, "h", "u", command,
                                              sizeof(command))
                    ? "is no command (% stands before h, u or % only)"
+                   : NULL;
+    case FC_SET_DISK_VOLUME:
+        return fc_disk_template(text, &(struct fc_disk_id){ .vdev = "xvda" },
+                                "name", "/path", volume)
+                   ? "is no absolute path (% stands before p, u, v, n or % "
+                     "only)"
                    : NULL;
     default:
         return NULL;

@@ -36,6 +36,10 @@ enum {
     OPT_DRY_RUN,
     OPT_JSON,
     OPT_REPORT,
+    OPT_WITH_DISKS,
+    OPT_COMPLETE_DISKS,
+    OPT_LAZY_DISKS,
+    OPT_OVERWRITE_DISK,
     OPT_DUMP_OPTIONS,
     OPT_FIRST_XL = 0x2000,
     OPT_DEBUG = OPT_FIRST_XL,
@@ -52,6 +56,10 @@ static const struct option long_options[] = {
     { "dry-run", no_argument, NULL, OPT_DRY_RUN },
     { "json", no_argument, NULL, OPT_JSON },
     { "report", required_argument, NULL, OPT_REPORT },
+    { "with-disks", no_argument, NULL, OPT_WITH_DISKS },
+    { "complete-disks", no_argument, NULL, OPT_COMPLETE_DISKS },
+    { "lazy-disks", no_argument, NULL, OPT_LAZY_DISKS },
+    { "overwrite-disk", no_argument, NULL, OPT_OVERWRITE_DISK },
     { "dump-options", no_argument, NULL, OPT_DUMP_OPTIONS },
     { "debug", no_argument, NULL, OPT_DEBUG },
     { "live", no_argument, NULL, OPT_LIVE },
@@ -196,6 +204,18 @@ static int take_ours(struct fc_front_args *args, int opt, FILE *err)
     case OPT_REPORT:
         args->report = optarg;
         return 0;
+    case OPT_WITH_DISKS:
+        args->with_disks = true;
+        return 0;
+    case OPT_COMPLETE_DISKS:
+        args->complete_disks = true;
+        return 0;
+    case OPT_LAZY_DISKS:
+        args->lazy_disks = true;
+        return 0;
+    case OPT_OVERWRITE_DISK:
+        args->overwrite_disk = true;
+        return 0;
     default:
         args->dump_options = true;
         return 0;
@@ -212,6 +232,7 @@ static int take_xls(struct fc_front_args *args, int opt, FILE *err)
         args->ssh = optarg;
         return 0;
     case 'C': {
+        args->config = true;
         int rc = pass(args, "-C", err);
         return rc ? rc : pass(args, optarg, err);
     }
@@ -232,6 +253,35 @@ static int take_xls(struct fc_front_args *args, int opt, FILE *err)
     default:
         return pass(args, "--live", err);
     }
+}
+
+/* What must not be taken for a migration with disks, or for one without. */
+static int check_disks(const struct fc_front_args *args, FILE *err)
+{
+    const char *why = NULL;
+
+    if (!args->with_disks) {
+        const char *option = args->lazy_disks       ? "--lazy-disks"
+                             : args->complete_disks ? "--complete-disks"
+                             : args->overwrite_disk ? "--overwrite-disk"
+                                                    : NULL;
+        if (!option)
+            return 0;
+        fprintf(err, "forecopy: %s needs --with-disks\n", option);
+        return FC_EINVAL;
+    }
+    if (args->lazy_disks && args->complete_disks)
+        why = "--lazy-disks and --complete-disks exclude each other";
+    else if (!args->ssh[0])
+        why = "--with-disks needs a host: forecopyd there takes the disks, "
+              "and a command of your own (-s '') does not say where it leads";
+    else if (args->config)
+        why = "--with-disks and -C exclude each other: the disks arrive "
+              "under the paths they have here";
+    if (!why)
+        return 0;
+    fprintf(err, "forecopy: %s\n", why);
+    return FC_EINVAL;
 }
 
 int fc_front_args_parse(int argc, char **argv, struct fc_front_args *args,
@@ -290,6 +340,8 @@ int fc_front_args_parse(int argc, char **argv, struct fc_front_args *args,
             args->host = copy[optind + 1];
         }
     }
+    if (!rc && !args->help && !args->dump_options)
+        rc = check_disks(args, err);
     free(copy);
     return rc;
 }
@@ -313,6 +365,13 @@ void fc_front_args_usage(FILE *out)
           "  --json              the forecast or the report as JSON on "
           "standard output\n"
           "  --report FILE       write the report to FILE as JSON\n"
+          "  --with-disks        take the disks along that are local to this "
+          "host\n"
+          "  --complete-disks    all of them before the guest goes over "
+          "(default)\n"
+          "  --lazy-disks        only what it will need first; the rest "
+          "follows\n"
+          "  --overwrite-disk    onto volumes that hold something else, too\n"
           "  -h, --help          this text, then xl's own\n\n"
           "All options of a plain migrate, which follow, are understood:\n\n",
           out);

@@ -38,12 +38,14 @@ struct fc_front_args {
     int abort_at_deadline;
     int fail_when_plain;
     bool no_stage, dry_run, json, help, dump_options;
+    bool with_disks, complete_disks, lazy_disks, overwrite_disk;
     const char *report;
 
     /* xl's */
     const char *ssh; /* -s; "" means that host is a whole command */
     bool no_daemon;  /* -e or -F */
     bool debug, pause;
+    bool config;                             /* -C */
     const char *passed[FC_FRONT_MAX_PASSED]; /* all but -s, in order */
     int npassed;
     const char *domain, *host;

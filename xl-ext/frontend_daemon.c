@@ -34,9 +34,9 @@ static struct json_object *request(const char *cmd, const char *domain)
     return o;
 }
 
-/* Takes over `req`. */
-static int call(int sock, struct json_object *req, struct json_object **reply_r,
-                int *fds_r, int timeout_ms, char *why)
+int fc_front_daemon_call(int sock, struct json_object *req,
+                         struct json_object **reply_r, int *fds_r,
+                         int timeout_ms, char *why)
 {
     int rc = fc_ctl_call(sock, req, NULL, 0, reply_r, fds_r, timeout_ms);
 
@@ -85,7 +85,8 @@ int fc_front_daemon_guest(int sock, const char *domain,
     struct json_object *reply = NULL;
 
     *guest = (struct fc_front_guest){ 0 };
-    int rc = call(sock, request("status", domain), &reply, NULL, REPLY_MS, why);
+    int rc = fc_front_daemon_call(sock, request("status", domain), &reply, NULL,
+                                  REPLY_MS, why);
     if (!rc)
         rc = take_guest(reply, guest, why);
     json_object_put(reply);
@@ -113,7 +114,8 @@ void fc_front_daemon_settings(int sock, const char *domain,
     char why[FC_FRONT_WHY];
     uint32_t window = (uint32_t)session->window_bytes;
 
-    if (!call(sock, request("get", domain), &reply, NULL, REPLY_MS, why) &&
+    if (!fc_front_daemon_call(sock, request("get", domain), &reply, NULL,
+                              REPLY_MS, why) &&
         json_object_object_get_ex(reply, "settings", &s)) {
         setting(s, "max_downtime_ms", 1, 3600000, &session->max_downtime_ms);
         setting(s, "window_bytes", 65536, 1073741824, &window);
@@ -139,7 +141,7 @@ int fc_front_daemon_estimate(int sock, const char *domain, long max_downtime_ms,
 
     json_object_object_add(req, "max_downtime_ms",
                            json_object_new_int64(max_downtime_ms));
-    int rc = call(sock, req, &reply, NULL, REPLY_MS, why);
+    int rc = fc_front_daemon_call(sock, req, &reply, NULL, REPLY_MS, why);
     *estimate_r = rc ? NULL : take_estimate(reply);
     json_object_put(reply);
     return rc;
@@ -158,7 +160,7 @@ int fc_front_daemon_begin(int sock, const char *domain, const char *host,
     if (no_stage)
         json_object_object_add(req, "no_stage", json_object_new_boolean(1));
     *estimate_r = NULL;
-    int rc = call(sock, req, &reply, fds, BEGIN_MS, why);
+    int rc = fc_front_daemon_call(sock, req, &reply, fds, BEGIN_MS, why);
     if (rc)
         goto out;
 
@@ -167,6 +169,9 @@ int fc_front_daemon_begin(int sock, const char *domain, const char *host,
     if (fc_json_bool(*estimate_r, "link_known", false) && link > 0 &&
         link <= FC_SESSION_LINK_MAX)
         session->link_bps = (uint64_t)link;
+    int64_t floor = fc_json_int(*estimate_r, "floor_pages", 0);
+    if (floor > 0 && floor <= FC_SESSION_PAGES_MAX)
+        session->floor_pages = (uint64_t)floor;
     uint8_t token[FC_TOKEN_BYTES];
     if (fds[0] >= 0 && !no_stage &&
         !fc_hex_parse(fc_json_str(reply, "token", ""), token, sizeof(token))) {
@@ -192,7 +197,7 @@ int fc_front_daemon_end(int sock, const char *uuid, bool success,
     json_object_object_add(req, "uuid", json_object_new_string(uuid));
     json_object_object_add(req, "success", json_object_new_boolean(success));
     json_object_object_add(req, "summary", summary);
-    int rc = call(sock, req, &reply, NULL, REPLY_MS, why);
+    int rc = fc_front_daemon_call(sock, req, &reply, NULL, REPLY_MS, why);
     json_object_put(reply);
     return rc;
 }

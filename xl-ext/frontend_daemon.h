@@ -28,6 +28,14 @@ struct fc_front_guest {
 /* A descriptor, or FC_EDAEMON. */
 int fc_front_daemon_connect(char *why);
 
+/*
+ * One request, which is taken over. `*reply_r` (set on success, and when the
+ * daemon said no) is the caller's to put; fds_r as in fc_ctl_call().
+ */
+int fc_front_daemon_call(int sock, struct json_object *req,
+                         struct json_object **reply_r, int *fds_r,
+                         int timeout_ms, char *why);
+
 /* The one guest that `domain` names. Its uuid and domid are checked. */
 int fc_front_daemon_guest(int sock, const char *domain,
                           struct fc_front_guest *guest, char *why);

@@ -5,6 +5,7 @@
 #include "ctl.h"
 #include "err.h"
 #include "frontend_daemon.h"
+#include "frontend_disks.h"
 #include "frontend_exec.h"
 #include "frontend_migrate.h"
 #include "frontend_remote.h"
@@ -23,6 +24,7 @@ struct dry_run {
     struct fc_front_guest guest;
     struct fc_front_forecast forecast;
     struct json_object *estimate, *destination;
+    struct fc_front_disks disks;
     char helper[PATH_MAX];
     char reason[FC_FRONT_WHY];
 };
@@ -86,14 +88,25 @@ static void ask_destination(struct dry_run *d)
     }
 }
 
+static void ask_disks(struct dry_run *d)
+{
+    char why[FC_FRONT_WHY];
+
+    if (d->args->with_disks && d->guest.status &&
+        fc_front_disks_begin(&d->disks, d->args, d->guest.uuid_text, why))
+        no(d, why);
+}
+
 int fc_front_dry_run(const struct fc_front_args *args)
 {
     struct dry_run d = { .args = args };
 
     fc_session_defaults(&d.session);
+    fc_front_disks_init(&d.disks);
     ask_daemon(&d);
     ask_helper(&d);
     ask_destination(&d);
+    ask_disks(&d);
 
     d.forecast = (struct fc_front_forecast){
         .host = args->host,
@@ -104,6 +117,8 @@ int fc_front_dry_run(const struct fc_front_args *args)
         .helper = d.helper[0] ? d.helper : NULL,
         .in_band = !args->ssh[0],
         .max_downtime_ms = d.session.max_downtime_ms,
+        .disks = d.disks.begun,
+        .lazy_disks = args->lazy_disks,
     };
     if (args->json) {
         struct json_object *j = fc_front_forecast_json(&d.forecast);
@@ -113,6 +128,7 @@ int fc_front_dry_run(const struct fc_front_args *args)
         fc_front_forecast_text(&d.forecast, stdout);
     }
     fc_front_guest_dispose(&d.guest);
+    fc_front_disks_dispose(&d.disks);
     json_object_put(d.estimate);
     json_object_put(d.destination);
     return d.reason[0] ? 1 : 0;

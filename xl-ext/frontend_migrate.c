@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "ctl.h"
 #include "err.h"
 #include "frontend_daemon.h"
+#include "frontend_disks.h"
 #include "frontend_exec.h"
 #include "frontend_migrate.h"
 #include "frontend_remote.h"
@@ -31,6 +33,25 @@
  * Three cases are refused, for plain would do harm: another migration of the
  * guest is at work, by the lock, by the daemon's word, or by a save helper's
  * command line.
+ *
+ * With disks there is no plain migration to fall back to, for xl would start
+ * the guest on whatever the destination has under the same paths: what makes
+ * others plain is a refusal there. Disks come first, and memory goes on being
+ * staged meanwhile:
+ *
+ *   disk-begin, wait for "converged"   an error, a ^C, the daemon's end: the
+ *                                      connection's end is an abort
+ *   migrate-begin, xl                  at the receiver's ready message the
+ *                                      transport asks for the flip; when xl
+ *                                      fails before, or the flip does, the
+ *                                      guest goes on here
+ *   disk-end                           "unknown" where xl says that the
+ *                                      domain's state is undefined: it broke
+ *                                      off after the flip, and its domain here
+ *                                      still has the name of one that left
+ *
+ * Stop signals are blocked from the copy on and looked for where something can
+ * be done about them; one that comes after xl's end must not cost the report.
  */
 
 #define RUN_DIR "/run/forecopy"
@@ -48,6 +69,10 @@ struct migration {
     int status[2], back[2]; /* [0] is the front end's or the helper's */
     char helper[PATH_MAX];
     const char *transport;
+    struct fc_front_disks disks;
+    sigset_t mask;   /* of signals, as it was */
+    bool mask_saved; /* stop signals are blocked */
+    uint64_t started_ms;
     char why[FC_FRONT_WHY];
 };
 
@@ -67,7 +92,9 @@ static void migration_init(struct migration *m,
         .status = { -1, -1 },
         .back = { -1, -1 },
         .transport = env_or("FORECOPY_TRANSPORT", TRANSPORT_PATH),
+        .started_ms = fc_now_ms(),
     };
+    fc_front_disks_init(&m->disks);
     fc_session_defaults(&m->session);
 }
 
@@ -81,6 +108,7 @@ static void migration_dispose(struct migration *m)
     fc_close(&m->lock);
     fc_close(&m->daemon);
     fc_front_guest_dispose(&m->guest);
+    fc_front_disks_dispose(&m->disks);
     json_object_put(m->estimate);
     m->estimate = NULL;
 }
@@ -135,9 +163,34 @@ static int go_plain(struct migration *m, bool retried)
     return status;
 }
 
+static void end_disks(struct migration *m, enum fc_front_disks_end end)
+{
+    char why[FC_FRONT_WHY];
+    if (fc_front_disks_finish(&m->disks, end, why))
+        fprintf(stderr,
+                "forecopy: the end of the disks' migration could not be told: "
+                "%s\n",
+                why);
+}
+
+/* Nothing of the guest was touched, for the reason in m->why. */
+static int refuse_disks(struct migration *m)
+{
+    char why[FC_FRONT_WHY];
+    /* a daemon that is not told sees it by the connection's end */
+    (void)fc_front_disks_finish(&m->disks, FC_FRONT_DISKS_KEPT, why);
+    fprintf(stderr,
+            "forecopy: %s; not migrating, the guest goes on here: its disks "
+            "cannot go by plain xl\n",
+            m->why);
+    return STATUS_REFUSED;
+}
+
 /* Prediction is impossible for the reason in m->why. */
 static int fall_back(struct migration *m)
 {
+    if (m->args->with_disks)
+        return refuse_disks(m);
     if (m->session.fail_when_plain) {
         fprintf(stderr, "forecopy: %s; not migrating (--fallback fail)\n",
                 m->why);
@@ -149,6 +202,7 @@ static int fall_back(struct migration *m)
 
 static int refuse(struct migration *m)
 {
+    end_disks(m, FC_FRONT_DISKS_KEPT);
     fprintf(stderr, "forecopy: %s\n", m->why);
     return STATUS_REFUSED;
 }
@@ -292,6 +346,8 @@ static int run_xl(struct migration *m, struct fc_front_run *run)
         .session = session,
         .domid = m->guest.domid,
         .status_fd = m->status[0],
+        .disks = m->disks.migration[0] ? m->disks.migration : NULL,
+        .mask = m->mask_saved ? &m->mask : NULL,
         .tty = isatty(STDERR_FILENO),
     };
     hand_over(run, &m->status[1]);
@@ -299,7 +355,8 @@ static int run_xl(struct migration *m, struct fc_front_run *run)
     hand_over(run, &m->back[1]);
     hand_over(run, &m->session.staged_fd);
     rc = fc_front_run(run);
-    run->xl = run->session = NULL;
+    run->xl = run->session = run->disks = NULL;
+    run->mask = NULL;
     run->argv = NULL;
 out:
     if (rc)
@@ -317,6 +374,50 @@ static int exit_status(const struct fc_front_run *run)
         return 128 + WTERMSIG(run->wait_status);
     int status = WEXITSTATUS(run->wait_status);
     return status && run->interrupted ? STATUS_INTERRUPTED : status;
+}
+
+/* xl gives the domain this name before it tells the destination to go on, and
+ * the old one back when that says no. */
+static bool is_named_away(struct migration *m)
+{
+    static const char away[] = "--migratedaway";
+    struct fc_front_guest guest;
+    char why[FC_FRONT_WHY];
+    int sock = fc_front_daemon_connect(why);
+    if (sock < 0)
+        return true;
+    bool is = true;
+    if (!fc_front_daemon_guest(sock, m->guest.uuid_text, &guest, why)) {
+        size_t len = strlen(guest.name), tail = strlen(away);
+        is = guest.domid != m->guest.domid ||
+             (len >= tail && !strcmp(guest.name + len - tail, away));
+    }
+    fc_front_guest_dispose(&guest);
+    fc_close(&sock);
+    return is;
+}
+
+/* Who has the disks now that xl has ended. */
+static enum fc_front_disks_end judge_disks(struct migration *m, bool success)
+{
+    char why[FC_FRONT_WHY];
+    if (!m->disks.migration[0])
+        return FC_FRONT_DISKS_KEPT;
+    int rc = fc_front_disks_ask(&m->disks, why);
+    if (success)
+        return FC_FRONT_DISKS_MOVED;
+    if ((!rc && !fc_front_disks_flipped(&m->disks)) || !is_named_away(m))
+        return FC_FRONT_DISKS_KEPT;
+    if (rc) {
+        fprintf(stderr, "forecopy: who has the disks is not known: %s\n", why);
+        return FC_FRONT_DISKS_UNKNOWN;
+    }
+    fprintf(stderr,
+            "forecopy: xl broke off after the disks were handed over to %s, "
+            "and they stay handed over; see where the guest runs, then "
+            "`forecopy disks %s`\n",
+            m->args->host, m->args->domain);
+    return FC_FRONT_DISKS_UNKNOWN;
 }
 
 static void report(struct migration *m, const struct fc_front_run *run,
@@ -341,12 +442,16 @@ static void report(struct migration *m, const struct fc_front_run *run,
     };
     char why[FC_FRONT_WHY];
 
+    enum fc_front_disks_end disks = judge_disks(m, !status);
+    end_disks(m, disks);
+    outcome.disks = fc_front_disks_facts(&m->disks, disks);
     struct json_object *j = fc_front_outcome_json(&outcome);
     write_report(m->args, j);
     if (m->args->json && !retry)
         puts(json_object_to_json_string_ext(j, JSON_C_TO_STRING_PRETTY));
     else
         fc_front_outcome_text(&outcome, stderr);
+    json_object_put(outcome.disks);
     if (fc_front_daemon_end(m->daemon, m->guest.uuid_text, !status, j, why))
         fprintf(stderr,
                 "forecopy: the end of the migration could not be "
@@ -388,14 +493,54 @@ static int supervise(struct migration *m)
 
     if (run_xl(m, &run))
         return fall_back(m);
-    bool retry =
-        fc_front_run_ours(&run) && !m->session.fail_when_plain && still_here(m);
+    bool retry = fc_front_run_ours(&run) && !m->session.fail_when_plain &&
+                 !m->args->with_disks && still_here(m);
     int status = exit_status(&run);
     report(m, &run, retry);
     if (retry)
         status = retry_plain(m, &run);
     fc_front_run_dispose(&run);
     return status;
+}
+
+/* What is left of the deadline is the memory's. */
+static void shorten_deadline(struct migration *m)
+{
+    uint64_t gone_s = (fc_now_ms() - m->started_ms) / 1000;
+    if (m->session.deadline_s)
+        m->session.deadline_s = gone_s < m->session.deadline_s
+                                    ? m->session.deadline_s - (uint32_t)gone_s
+                                    : 1;
+}
+
+/* 0 when the disks may be handed over; else an exit status, all said. */
+static int copy_disks(struct migration *m)
+{
+    struct fc_front_disks_wait w = {
+        .deadline_ms = m->session.deadline_s
+                           ? m->started_ms + m->session.deadline_s * 1000ull
+                           : 0,
+        .abort_at_deadline = m->session.abort_at_deadline,
+        .tty = isatty(STDERR_FILENO),
+    };
+    sigset_t stop;
+
+    if (prepare(m) ||
+        fc_front_disks_begin(&m->disks, m->args, m->guest.uuid_text, m->why))
+        return refuse_disks(m);
+    fc_front_stop_signals(&stop);
+    sigprocmask(SIG_BLOCK, &stop, &m->mask);
+    m->mask_saved = true;
+
+    int rc = fc_front_disks_wait(&m->disks, &w, m->why);
+    shorten_deadline(m);
+    if (!rc)
+        return 0;
+    if (rc != FC_ECANCEL)
+        return refuse_disks(m);
+    fprintf(stderr, "forecopy: stopping; the guest goes on here\n");
+    end_disks(m, FC_FRONT_DISKS_KEPT);
+    return STATUS_INTERRUPTED;
 }
 
 static int migrate(struct migration *m)
@@ -417,12 +562,15 @@ static int migrate(struct migration *m)
         return refuse(m);
     if (rc || find_programs(m))
         return fall_back(m);
+    int status = args->with_disks ? copy_disks(m) : 0;
+    if (status)
+        return status;
     rc = fc_front_daemon_begin(m->daemon, m->guest.uuid_text,
                                args->ssh[0] ? args->host : NULL, args->no_stage,
                                &m->session, &m->estimate, m->why);
     if (rc == FC_EBUSY)
         return refuse(m);
-    if (rc || prepare(m) || make_channels(m))
+    if (rc || (!args->with_disks && prepare(m)) || make_channels(m))
         return fall_back(m);
     return supervise(m);
 }

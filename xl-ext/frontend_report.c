@@ -170,6 +170,8 @@ void fc_front_forecast_text(const struct fc_front_forecast *f, FILE *out)
     }
     if (f->estimate)
         estimate_text(f, out);
+    if (f->disks)
+        fc_front_disks_forecast_text(f, out);
     if (f->reason)
         fprintf(out, "predictive:      impossible: %s\n", f->reason);
     else
@@ -205,6 +207,9 @@ struct json_object *fc_front_forecast_json(const struct fc_front_forecast *f)
     add(o, "destination", share(f->destination));
     add(o, "guest", share(f->guest));
     add(o, "estimate", share(f->estimate));
+    struct json_object *disks;
+    if (json_object_object_get_ex(f->disks, "disks", &disks))
+        add(o, "disks", share(disks));
     return o;
 }
 
@@ -238,12 +243,10 @@ static uint64_t outage_ms(const struct fc_front_outcome *o)
                           : 0;
 }
 
-void fc_front_outcome_text(const struct fc_front_outcome *o, FILE *out)
+static void memory_text(const struct fc_front_outcome *o, FILE *out)
 {
     char down[TEXT], forecast[TEXT];
     struct json_object *s = o->summary;
-    if (!s)
-        return;
 
     bytes_line(o, out);
     fprintf(out,
@@ -261,6 +264,14 @@ void fc_front_outcome_text(const struct fc_front_outcome *o, FILE *out)
                 fc_front_time(count_of(o->estimate, "downtime_ms"), forecast,
                               sizeof(forecast)));
     fputc('\n', out);
+}
+
+void fc_front_outcome_text(const struct fc_front_outcome *o, FILE *out)
+{
+    if (o->summary)
+        memory_text(o, out);
+    if (o->disks)
+        fc_front_disks_text(o->disks, o->domain, o->host, out);
 }
 
 /* What the helper counted, but for what is known better here. Its reason is
@@ -297,6 +308,8 @@ struct json_object *fc_front_outcome_json(const struct fc_front_outcome *o)
     add(j, "handover_ms", json_object_new_int64((int64_t)o->handover_ms));
     add(j, "outage_ms", json_object_new_int64((int64_t)outage_ms(o)));
     add(j, "forecast", share(o->estimate));
+    if (o->disks)
+        add(j, "disks", share(o->disks));
     add_counters(j, o->summary);
     return j;
 }

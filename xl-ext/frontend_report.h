@@ -34,6 +34,8 @@ struct fc_front_forecast {
     const char *helper;              /* NULL: none that works */
     bool in_band;                    /* -s '': the destination is not asked */
     long max_downtime_ms;
+    struct json_object *disks; /* of a dry `disk-begin`; NULL: none asked */
+    bool lazy_disks;
 };
 void fc_front_forecast_text(const struct fc_front_forecast *f, FILE *out);
 struct json_object *fc_front_forecast_json(const struct fc_front_forecast *f);
@@ -50,8 +52,29 @@ struct fc_front_outcome {
     uint64_t handover_ms;         /* from the suspend to xl's end; 0: none */
     struct json_object *estimate; /* made before; may be NULL */
     struct json_object *summary;  /* of the helper; may be NULL */
+    struct json_object *disks;    /* fc_front_disks_json(); may be NULL */
 };
 void fc_front_outcome_text(const struct fc_front_outcome *o, FILE *out);
 struct json_object *fc_front_outcome_json(const struct fc_front_outcome *o);
+
+/* What is known of the disks of a migration. */
+struct fc_front_disk_facts {
+    struct json_object *begun;  /* reply of `disk-begin` */
+    struct json_object *status; /* the last of `disk-status`; may be NULL */
+    bool lazy;
+    uint64_t copy_ms;    /* from the beginning until the copy had converged */
+    const char *outcome; /* moved, kept, unknown; NULL: not over */
+};
+struct json_object *fc_front_disks_json(const struct fc_front_disk_facts *f);
+/* From that object; `host` and `domain` for what the user is to do. */
+void fc_front_disks_text(struct json_object *disks, const char *domain,
+                         const char *host, FILE *out);
+void fc_front_disks_forecast_text(const struct fc_front_forecast *f, FILE *out);
+
+/* Share of the disks that is over there: 0 to 100, of a `disk-status`. */
+unsigned fc_front_disks_percent(struct json_object *status);
+/* As fc_front_progress(), of a `disk-status`. */
+void fc_front_disks_progress(struct json_object *status, unsigned width,
+                             char *out, size_t size);
 
 #endif

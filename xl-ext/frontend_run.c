@@ -237,7 +237,9 @@ static void become_xl(const struct fc_front_run *run, const sigset_t *mask)
     for (unsigned i = 0; i < run->ninherit; i++)
         fc_set_cloexec(run->inherit[i], 0);
     if (setenv("FORECOPY_SESSION", run->session, 1) ||
-        setenv("LIBXL_SAVE_HELPER", run->helper, 1))
+        setenv("LIBXL_SAVE_HELPER", run->helper, 1) ||
+        (run->disks ? setenv("FORECOPY_DISK_MIGRATION", run->disks, 1)
+                    : unsetenv("FORECOPY_DISK_MIGRATION")))
         _exit(126);
     execv(run->xl, (char *const *)run->argv);
 
@@ -270,11 +272,9 @@ static void loop(struct state *st)
     st->run->ended_ms = fc_now_ms();
 }
 
-/* The signals to take over: all but those that were ignored (nohup). */
-static void wanted_signals(sigset_t *set)
+void fc_front_stop_signals(sigset_t *set)
 {
     sigemptyset(set);
-    sigaddset(set, SIGCHLD);
     for (unsigned i = 0; i < STOP_SIGNALS; i++) {
         struct sigaction now;
         if (!sigaction(stop_signals[i], NULL, &now) &&
@@ -290,7 +290,8 @@ int fc_front_run(struct fc_front_run *run)
     sigset_t wanted, before;
     int rc = FC_ESYS;
 
-    wanted_signals(&wanted);
+    fc_front_stop_signals(&wanted);
+    sigaddset(&wanted, SIGCHLD);
     sigaction(SIGCHLD, &child, &child_before);
     sigprocmask(SIG_BLOCK, &wanted, &before);
     st.signal_fd = signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -304,7 +305,7 @@ int fc_front_run(struct fc_front_run *run)
     if (st.pid < 0)
         goto out;
     if (!st.pid)
-        become_xl(run, &before);
+        become_xl(run, run->mask ? run->mask : &before);
     rc = 0;
 out:
     for (unsigned i = 0; i < run->ninherit; i++)

@@ -3,6 +3,7 @@
 #define FC_FRONTEND_RUN_H
 
 #include <json-c/json.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,8 +16,10 @@ struct fc_front_run {
     /* set by the caller */
     const char *xl; /* program */
     const char *const *argv;
-    const char *helper;  /* for LIBXL_SAVE_HELPER */
-    const char *session; /* for FORECOPY_SESSION */
+    const char *helper;   /* for LIBXL_SAVE_HELPER */
+    const char *session;  /* for FORECOPY_SESSION */
+    const char *disks;    /* for FORECOPY_DISK_MIGRATION; NULL: none */
+    const sigset_t *mask; /* of signals, for xl; NULL: as it is here */
     uint32_t domid;
     int status_fd;                     /* our end; stays the caller's */
     int inherit[FC_FRONT_MAX_INHERIT]; /* xl's; closed here in any case */
@@ -41,6 +44,9 @@ struct fc_front_run {
  */
 int fc_front_run(struct fc_front_run *run);
 void fc_front_run_dispose(struct fc_front_run *run);
+
+/* The signals that ask to stop, but for those that are ignored (nohup). */
+void fc_front_stop_signals(sigset_t *set);
 
 /* Whether a failed run is worth a plain migration: the helper says that it was
  * at fault, before the guest was suspended, and nobody interrupted. */

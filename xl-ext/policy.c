@@ -14,6 +14,8 @@
  *    save: stop.
  *  - the deadline has passed: stop or abort, as told.
  *  - no rounds left: stop.
+ *  - the dirty set is as small as this guest was expected to let it become,
+ *    and the last round did not make it much smaller: stop.
  *  - the dirty set still shrinks: another round. While it does so quickly,
  *    rounds go on even below the limit, because each is shorter than the one
  *    before and the guest's downtime is what counts.
@@ -41,7 +43,9 @@
 #define GREW_PERCENT 110u   /* of the last: watching let it grow */
 #define WORTH_PERCENT 20u   /* of the fixed cost: not worth a round */
 #define LOOK_MS 10u
-#define HUNT_MS 3000u       /* watching, and the rounds that it led to */
+#define FLOOR_PERCENT 115u /* of the floor expected: that is it */
+#define STEEP_PERCENT 60u  /* of the last: the floor was set too high */
+#define HUNT_MS 3000u      /* watching, and the rounds that it led to */
 #define LOOKS_FOR_MEAN 5u
 #define LULL_PERCENT 25u /* of the mean growth */
 
@@ -93,6 +97,17 @@ static bool shrinks(const struct fc_policy *p, uint64_t dirty)
 static bool is_stuck(const struct fc_policy *p, uint64_t dirty)
 {
     return (p->no_gain || p->lulled) && !shrinks(p, dirty);
+}
+
+/* More rounds would bring what they brought so far. */
+static bool is_at_floor(const struct fc_policy *p,
+                        const struct fc_policy_limits *limits,
+                        const struct fc_policy_input *in)
+{
+    return limits->floor_pages && p->decisions &&
+           at_most_percent(in->dirty_pages, limits->floor_pages,
+                           FLOOR_PERCENT) &&
+           !at_most_percent(in->dirty_pages, p->last, STEEP_PERCENT);
 }
 
 static void answer(struct fc_policy_output *out, enum fc_policy_action action,
@@ -178,6 +193,8 @@ static void decide(struct fc_policy *p, const struct fc_policy_limits *limits,
         answer(out, FC_POLICY_STOP, "the deadline has passed");
     else if (last)
         answer(out, FC_POLICY_STOP, "no rounds are left");
+    else if (is_at_floor(p, limits, in))
+        answer(out, FC_POLICY_STOP, "no fewer pages were expected dirty");
     else if (p->watching || p->flushed || is_stuck(p, in->dirty_pages))
         watch(p, in, out);
     else

@@ -21,6 +21,9 @@ struct fc_policy_limits {
     uint32_t max_downtime_ms, fixed_ms, max_rounds;
     uint64_t deadline_ms; /* since the start; 0: none */
     bool abort_at_deadline;
+    /* Dirty pages that this guest is expected to have however many rounds are
+     * made, from what was learnt before; 0: not known. */
+    uint64_t floor_pages;
 };
 
 /* The state of things after a round, before the log is cleaned. */

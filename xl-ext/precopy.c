@@ -7,10 +7,7 @@
  * log is about to be cleaned). Whatever the first call answers, libxc sends
  * the round; so rounds are ended in the second.
  *
- * Before a round the guest is watched until it dirties far fewer pages than can
- * be sent: those it writes all the time then show in the log and are dropped
- * from the round, where otherwise the first of them would go in vain. That
- * lasts no longer than sending the round would.
+ * Before a round the guest is watched until it dirties little (hold.h).
  *
  * The second call waits until all of the round has been encoded, turns
  * skipping off, peeks at the dirty log and asks fc_policy_decide(). When that
@@ -37,17 +34,15 @@
 #include <unistd.h>
 
 #include "err.h"
+#include "hold.h"
 #include "io.h"
 #include "log.h"
 #include "status.h"
 
 #define PROGRESS_MS 400
 #define MIN_ROUND_PAGES 256u /* for a rate of the path */
-#define PEEK_SHARE 20u /* a watched guest runs at least 95 % of the time */
+#define PEEK_SHARE 20u   /* a watched guest runs at least 95 % of the time */
 #define HOLD_LOOK_MS 30u /* between two looks before a round, at least */
-#define HOLD_MS 3000u    /* a round is held back so long at most */
-#define HOLD_SHARE 4u    /* until it dirties a 4th of what can be sent */
-#define HOLD_PAGES 50u   /* fewer are sent at once */
 #define WHY_BYTES 384
 
 struct fc_precopy {
@@ -127,9 +122,10 @@ void fc_precopy_terminate(struct fc_precopy *p)
 
 /* ---- the policy ---- */
 
+/* Not counting what the physical map has no page for. */
 static uint64_t pages_sent(const struct fc_sender_stats *st)
 {
-    return st->pages_seen - st->skipped;
+    return st->data + st->zero + st->ref;
 }
 
 static void begin_round(struct fc_precopy *p, unsigned iteration,
@@ -158,7 +154,7 @@ static void end_round(struct fc_precopy *p)
     p->round_ms = ms;
     if (p->round == 1) {
         p->first_ms = ms;
-        p->first_pages = st.pages_seen;
+        p->first_pages = pages_sent(&st) + st.skipped;
         p->first_bytes = st.encoded_bytes;
     }
     if (pages >= MIN_ROUND_PAGES)
@@ -200,23 +196,13 @@ static uint64_t send_rate(const struct fc_precopy *p)
 
 static void hold_round(struct fc_precopy *p)
 {
-    uint64_t rate = send_rate(p), start = fc_now_ms();
-    uint64_t seen_ms = start, seen = 0, now = start, dirty;
-    p->hold_ms = 0;
-    if (!rate || p->round_pages < HOLD_PAGES)
-        return;
-    uint64_t most_ms = p->round_pages * 1000 / rate;
-    if (most_ms > HOLD_MS)
-        most_ms = HOLD_MS;
-    while (now - start < most_ms && !abort_wanted(p)) {
+    struct fc_hold hold;
+    uint64_t start = fc_now_ms(), dirty;
+    bool more = fc_hold_begin(&hold, send_rate(p), p->round_pages, start);
+    while (more && !abort_wanted(p)) {
         pause_to_look(p, HOLD_LOOK_MS);
-        if (timed_peek(p, &dirty) < 0)
-            break;
-        now = fc_now_ms();
-        if ((dirty - seen) * 1000 * HOLD_SHARE <= rate * (now - seen_ms))
-            break;
-        seen = dirty;
-        seen_ms = now;
+        more = timed_peek(p, &dirty) == 0 &&
+               fc_hold_more(&hold, dirty, fc_now_ms());
     }
     p->hold_ms = fc_now_ms() - start;
 }
@@ -557,6 +543,7 @@ int fc_precopy_start(const struct fc_precopy_config *config,
         .max_rounds = session->max_rounds,
         .deadline_ms = (uint64_t)session->deadline_s * 1000,
         .abort_at_deadline = session->abort_at_deadline,
+        .floor_pages = session->floor_pages,
     };
     struct fc_sender_config sc = {
         .in_fd = config->in_fd,

@@ -14,23 +14,36 @@
  * as they came. SIGALRM is how the front end ends an attempt that has not
  * touched the guest: the one signal that nobody sends by chance and on which
  * an ssh that is asking for a password sets the terminal right before it dies.
+ *
+ * Disks: with FORECOPY_DISK_MIGRATION the receiver's ready message waits until
+ * forecopyd has handed the guest's disks over. When it cannot, xl must not
+ * see that message but the end of what it reads, on which it resumes the guest
+ * here; so our output is closed before the command's end is waited for, which
+ * in turn waits for xl to close its own.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "err.h"
 #include "io.h"
 #include "transport.h"
+#include "transport_flip.h"
 
 #define MIN_FD 3
 #define MAX_FD 1023
 #define CANNOT_RUN 127
+#define NOT_HANDED_OVER 1
+#define MIGRATION_VARIABLE "FORECOPY_DISK_MIGRATION"
+#define TIMEOUT_VARIABLE "FORECOPY_DISK_FLIP_MS"
+#define WHY 320
 
 static volatile sig_atomic_t child;
 
@@ -72,11 +85,39 @@ static void close_others(int a, int b)
     close_range((unsigned)from, ~0u, 0);
 }
 
+struct disks {
+    const char *migration; /* NULL: none to hand over */
+    int timeout_ms;
+    char why[WHY];
+};
+
+static int flip(void *user)
+{
+    struct disks *d = user;
+    return fc_flip(d->migration, d->timeout_ms, d->why, sizeof(d->why));
+}
+
+/* 0, or -1 after a line: a name that is damaged must not mean "no disks". */
+static int disks_from_environment(struct disks *d)
+{
+    const char *timeout = getenv(TIMEOUT_VARIABLE);
+    *d = (struct disks){ .migration = getenv(MIGRATION_VARIABLE),
+                         .timeout_ms = FC_FLIP_MS };
+    if (timeout && atoi(timeout) > 0)
+        d->timeout_ms = atoi(timeout);
+    if (!d->migration || fc_flip_migration_valid(d->migration))
+        return 0;
+    fprintf(stderr, "forecopy-transport: %s is not %u hex digits\n",
+            MIGRATION_VARIABLE, FC_FLIP_MIGRATION_DIGITS);
+    return -1;
+}
+
 static void run_command(char **argv, int out_fd, const sigset_t *mask)
 {
     if (dup2(out_fd, STDOUT_FILENO) < 0)
         _exit(CANNOT_RUN);
     close_range(MIN_FD, ~0u, 0);
+    unsetenv(MIGRATION_VARIABLE);
     signal(SIGPIPE, SIG_DFL);
     sigprocmask(SIG_SETMASK, mask, NULL);
     execvp(argv[0], argv);
@@ -103,7 +144,25 @@ static int parse_back_fd(const char *text)
     return (int)fd;
 }
 
-static int transport(int back_fd, char **argv)
+/* Whether the guest may have gone over. */
+static bool relay(int from_fd, int back_fd, struct disks *d)
+{
+    int rc = fc_transport_relay(from_fd, STDOUT_FILENO, back_fd,
+                                d->migration ? flip : NULL, d);
+    if (!rc || rc == FC_EIO)
+        return true;
+    if (!d->why[0])
+        snprintf(d->why, sizeof(d->why),
+                 "what came from the destination is not what xl's receiver "
+                 "says");
+    fprintf(stderr,
+            "forecopy: the disks were not handed over: %s; the guest stays "
+            "here\n",
+            d->why);
+    return false;
+}
+
+static int transport(int back_fd, struct disks *d, char **argv)
 {
     int fds[2];
     sigset_t all, before;
@@ -127,11 +186,14 @@ static int transport(int back_fd, char **argv)
     close(STDIN_FILENO);
     close_others(fds[0], back_fd);
     sigprocmask(SIG_SETMASK, &before, NULL);
-    fc_transport_relay(fds[0], STDOUT_FILENO, back_fd);
+    bool gone = relay(fds[0], back_fd, d);
     /* The command must see that nobody reads it any more. */
     close(fds[0]);
     close(back_fd);
-    return wait_for(pid);
+    if (!gone)
+        close(STDOUT_FILENO);
+    int status = wait_for(pid);
+    return gone || status ? status : NOT_HANDED_OVER;
 }
 
 int main(int argc, char **argv)
@@ -166,5 +228,8 @@ int main(int argc, char **argv)
     }
     if (back_fd < 0 || optind >= argc)
         return usage();
-    return transport(back_fd, argv + optind);
+    struct disks disks;
+    if (disks_from_environment(&disks))
+        return 2;
+    return transport(back_fd, &disks, argv + optind);
 }

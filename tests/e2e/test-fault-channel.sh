@@ -16,15 +16,26 @@ wait_for 120 'the channel to come back' resumed
 ok $? 'a cut channel comes back and staging goes on where it was'
 wait_for 240 '70 % staged' staged 1 g 70
 
-# Noise over the store's first 2 MiB of pages, behind the keeper's back: its
-# memory file has the arena's offset at byte 16.
-on 2 'for fd in /proc/[0-9]*/fd/*; do
-    case $(readlink "$fd") in *memfd:forecopy-store*) break ;; esac
-done
-at=$(od -An -t u8 -j 16 -N 8 "$fd" | tr -d " ")
-dd if=/dev/urandom of="$fd" bs=64k count=32 seek="$at" oflag=seek_bytes conv=notrunc 2>&1
-' >"$WORK/harm"
-like "$(cat "$WORK/harm")" '2\.0 MiB' 'staged pages are damaged'
+# Noise over a sixteenth of every store there, spread over all that it holds,
+# behind the keepers' backs: whatever part of it is referenced, some is damaged.
+# A store's memory file has the arena's offset at byte 16.
+used=$(on 2 'forecopy stat --json' | json '.counters.keeper_used_bytes')
+on 2 'seen=
+for fd in /proc/[0-9]*/fd/*; do
+    case $(readlink "$fd") in *memfd:forecopy-store*) ;; *) continue ;; esac
+    file=$(stat -L -c %i "$fd")
+    case " $seen " in *" $file "*) continue ;; esac
+    seen="$seen $file"
+    at=$(od -An -t u8 -j 16 -N 8 "$fd" | tr -d " ")
+    i=0
+    while [ $((i << 20)) -lt '"$used"' ]; do
+        dd if=/dev/urandom of="$fd" bs=64k count=1 seek="$((at + (i << 20)))" \
+            oflag=seek_bytes conv=notrunc 2>&1 || exit
+        i=$((i + 1))
+    done
+    echo "damaged in $i places"
+done' >"$WORK/harm"
+like "$(cat "$WORK/harm")" 'damaged in [1-9][0-9]' 'staged pages are damaged'
 migrate 1 2 g
 is "$RC" 0 'migrates although staged pages are damaged'
 guest_is_well g 2

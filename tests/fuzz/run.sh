@@ -1,11 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Every parser of bytes from outside: a crash, a leak, a hang or unbounded
-# memory on hostile input. Each target runs FC_FUZZ_SECONDS (60), two at once.
+# memory on hostile input. Each target runs FC_FUZZ_SECONDS (60), two at once on
+# each processor.
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
 
 seconds=${FC_FUZZ_SECONDS:-60}
+atonce=$((2 * $(nproc)))
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 targets=()
@@ -17,15 +19,15 @@ echo "1..${#targets[@]}"
 fuzz() {
     local name=$1 seeds=tests/fuzz/corpus/${1#fuzz_}
     mkdir -p "$work/$name" "$seeds"
-    if "build/fuzz/bin/$name" -max_total_time="$seconds" -timeout=10 \
+    if "build/fuzz/bin/$name" -max_total_time="$seconds" -timeout=20 \
         -rss_limit_mb=1024 -close_fd_mask=3 -artifact_prefix="$work/$name-" \
         "$work/$name" "$seeds" >"$work/$name.log" 2>&1; then
         : >"$work/$name.ok"
     fi
 }
 
-for ((i = 0; i < ${#targets[@]}; i += 2)); do
-    for name in "${targets[@]:i:2}"; do
+for ((i = 0; i < ${#targets[@]}; i += atonce)); do
+    for name in "${targets[@]:i:atonce}"; do
         fuzz "$name" &
     done
     wait

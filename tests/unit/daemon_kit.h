@@ -53,6 +53,8 @@ static struct kit_world *world;
 static int world_event = -1;
 static char kit_dir[64], kit_socket[96], kit_proc[96], kit_armed[96],
     kit_config[96], kit_xl[96];
+/* set by tests about disks; "": the daemon has none */
+static char kit_disks[96], kit_disks_run[96], kit_nbdkit[96], kit_tool[96];
 static pid_t kit_daemon;
 
 static inline void kit_lock(void)
@@ -414,6 +416,11 @@ static inline int kit_run_daemon(void)
         .xl_path = kit_xl,
         .keeper_uid = 65534,
         .keeper_gid = 65534,
+        .disks_dir = *kit_disks ? kit_disks : NULL,
+        .disks_run = kit_disks_run,
+        .nbdkit = kit_nbdkit,
+        .nbdkit_plugin = "plugin",
+        .block_tool = kit_tool,
         .xen = {
             .domains = &kit_domains,
             .watch = &kit_watch,

@@ -5,7 +5,10 @@
 /*
  * Around the front end: a daemon, a real xl with a helper in it, a remote
  * command and a transport, all fakes. The test program is its own xl (by its
- * name) and its own helper (by --self-test).
+ * name) and its own helper (by --self-test). The daemon answers with the file
+ * reply-COMMAND: the first request gets its first line, and so on, the last
+ * line serving all that follow; "!close" breaks the connection off, "!die" ends
+ * the daemon, "!mark " before a reply says that it has come to that.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -123,6 +126,13 @@ static inline int fake_xl_session(const char *text, const char *rune)
              s.peer_timeout_s);
     fake_write("session", status, 0600);
 
+    const char *disks = getenv("FORECOPY_DISK_MIGRATION");
+    sigset_t blocked;
+    sigprocmask(SIG_BLOCK, NULL, &blocked);
+    snprintf(status, sizeof(status), "disks=%s blocked=%d\n",
+             disks ? disks : "none", sigismember(&blocked, SIGINT));
+    fake_write("environment", status, 0600);
+
     /* as xl does, but the transport's end is waited for */
     if (getenv("FAKE_RUNE") && system(rune))
         return 1;
@@ -155,6 +165,43 @@ static inline int fake_xl(int argc, char **argv)
 
 /* ---- the daemon --------------------------------------------------------- */
 
+/* How many requests of this name have come so far. */
+static inline unsigned fake_daemon_count(const char *cmd)
+{
+    char *log = fake_read("requests"), key[96];
+    unsigned count = 0;
+    snprintf(key, sizeof(key), "\"cmd\":\"%s\"", cmd);
+    for (char *p = log; (p = strstr(p, key)); p++)
+        count++;
+    free(log);
+    return count;
+}
+
+/* Cuts the n-th line out, the last when there are fewer. */
+static inline void fake_daemon_line(char *reply, unsigned n)
+{
+    char *line = reply, *next;
+    for (unsigned i = 0; i < n && (next = strchr(line, '\n')) && next[1]; i++)
+        line = next + 1;
+    size_t len = strcspn(line, "\n");
+    memmove(reply, line, len);
+    reply[len] = '\0';
+}
+
+/* What comes before a reply. False: there is none. */
+static inline bool fake_daemon_order(char *reply)
+{
+    if (!strncmp(reply, "!mark ", 6)) {
+        fclose(fopen(fake_path("mark"), "w"));
+        memmove(reply, reply + 6, strlen(reply + 6) + 1);
+    }
+    if (!strcmp(reply, "!die")) {
+        unlink(fake_path("sock"));
+        kill(getppid(), SIGKILL);
+    }
+    return strcmp(reply, "!die") && strcmp(reply, "!close");
+}
+
 static inline void fake_daemon_answer(int sock, const char *line)
 {
     struct json_object *req = json_tokener_parse(line), *cmd;
@@ -163,11 +210,15 @@ static inline void fake_daemon_answer(int sock, const char *line)
 
     assert_true(json_object_object_get_ex(req, "cmd", &cmd));
     snprintf(name, sizeof(name), "reply-%s", json_object_get_string(cmd));
+    unsigned before = fake_daemon_count(json_object_get_string(cmd));
     FILE *log = fopen(fake_path("requests"), "a");
     fprintf(log, "%s\n", line);
     fclose(log);
 
     char *reply = fake_read(name);
+    fake_daemon_line(reply, before);
+    if (!fake_daemon_order(reply))
+        _exit(0);
     if (strstr(reply, "\"token\""))
         fd = memfd_create("set", MFD_CLOEXEC);
     strcat(reply, "\n");
@@ -272,7 +323,7 @@ static inline int fake_run(const char *words)
 /* Waits until the fake xl has come to "!mark". */
 static inline void fake_wait_mark(void)
 {
-    for (int i = 0; i < 500 && access(fake_path("mark"), F_OK); i++)
+    for (int i = 0; i < 3000 && access(fake_path("mark"), F_OK); i++)
         usleep(20000);
     assert_int_equal(access(fake_path("mark"), F_OK), 0);
 }
@@ -286,10 +337,10 @@ static inline void fake_wait_mark(void)
 static inline int fake_setup(void **state)
 {
     (void)state;
-    const char *const old[] = { "xl",      "requests",     "events",
-                                "status",  "mark",         "plain-status",
-                                "session", "report",       "out",
-                                "err",     "transport-log" };
+    const char *const old[] = { "xl",      "requests",      "events",
+                                "status",  "mark",          "plain-status",
+                                "session", "report",        "out",
+                                "err",     "transport-log", "environment" };
     for (size_t i = 0; i < sizeof(old) / sizeof(old[0]); i++)
         unlink(fake_path(old[i]));
     char status[512];

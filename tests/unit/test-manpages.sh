@@ -23,7 +23,7 @@ trap 'rm -rf "$tmp"' EXIT
 dump_options() { # dump_options PROGRAM
     case $1 in
     forecopyd) awk -F '\t' '$1 != "-" { print "-" $1 } { print "--" $2 }' ;;
-    forecopy) sed -E 's/^forecopy //; /^[a-z]+ (-h|--help)$/d' ;;
+    forecopy) sed -E 's/^forecopy //; /^[a-z-]+ (-h|--help)$/d' ;;
     *) cat ;;
     esac
 }
@@ -36,7 +36,10 @@ page_options() { # page_options PROGRAM PAGE
                 print verb substr($0, RSTART + 2, RLENGTH - 2)
                 $0 = substr($0, RSTART + RLENGTH)
             }
-        }' "$2" | if [[ $1 == forecopy ]]; then cat; else grep '^-'; fi
+        }' "$2" | case $1 in
+    forecopy | forecopy-block) cat ;;
+    *) grep '^-' ;;
+    esac
 }
 
 options() { # options PROGRAM PAGE [ARGUMENT...]
@@ -53,7 +56,8 @@ options() { # options PROGRAM PAGE [ARGUMENT...]
 }
 
 options xl $man/xl-migrate-predictive.8.pod migrate --predictive
-for p in forecopyd forecopy forecopy-save-helper forecopy-transport; do
+for p in forecopyd forecopy forecopy-save-helper forecopy-transport \
+    forecopy-block; do
     options $p $man/$p.8.pod
 done
 options forecopy-eval $man/forecopy-eval.1.pod
@@ -83,6 +87,17 @@ same 'settings of forecopy.conf(5)' "$tmp/program" "$tmp/page"
 awk -F '\t' '{ print "#" $1 " = " $7 }' "$tmp/settings" >"$tmp/program"
 grep '^#[a-z_]* = ' dom0d/forecopy.conf | tr -d '"' >"$tmp/page"
 same 'defaults in forecopy.conf' "$tmp/program" "$tmp/page"
+
+# The plugin's parameters, as `nbdkit --help` shows them.
+plugin=$build/nbdkit-forecopy-plugin.so
+[[ $plugin == /* ]] || plugin=./$plugin
+nbdkit --help "$plugin" 2>"$tmp/err" | grep -oE "(^| )[a-z-]+=[A-Za-z|]+" |
+    sed "s/^ *//; s/=.*//" >"$tmp/program"
+[[ -s $tmp/program ]]
+result $? "the plugin lists its parameters" "$(cat "$tmp/err")"
+grep "^=item" $man/nbdkit-forecopy-plugin.1.pod | grep -oE "B<[a-z-]+=" |
+    sed "s/B<//; s/=//" >"$tmp/page"
+same "parameters of nbdkit-forecopy-plugin" "$tmp/program" "$tmp/page"
 
 for page in "$man"/*.pod; do
     problems=$(podchecker -warnings "$page" 2>&1)

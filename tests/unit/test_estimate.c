@@ -87,9 +87,19 @@ static void test_never_converges(void **state)
     assert_false(e.converges);
     assert_true(e.downtime_ms > 3000 && e.downtime_ms < 13000);
     assert_true(e.rounds < 30);
+    assert_in_range(e.floor_pages, 3000, 8000);
     in.max_downtime_ms = 20000;
     fc_estimate_run(&in, &e);
     assert_true(e.converges);
+    assert_int_equal(e.floor_pages, 0);
+
+    /* seen too seldom: the helper has to find out */
+    for (unsigned i = 0; i < FC_CURVE_POINTS; i++)
+        curve.samples[i] = 7;
+    in.max_downtime_ms = 300;
+    fc_estimate_run(&in, &e);
+    assert_false(e.converges);
+    assert_int_equal(e.floor_pages, 0);
 }
 
 /* A small hot set fits the downtime after a few rounds. */

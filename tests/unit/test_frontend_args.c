@@ -170,6 +170,18 @@ static void test_usage_errors(void **state)
         { "xl|migrate|--predictive|d|h|--report", "needs an argument" },
         { "xl|migrate|--predictive|d|h|-C", "needs an argument" },
         { "xl|migrate|--predictive|--de|d|h", "ambiguous" },
+        { "xl|migrate|--predictive|--lazy-disks|d|h",
+          "--lazy-disks needs --with-disks" },
+        { "xl|migrate|--predictive|--complete-disks|d|h",
+          "--complete-disks needs --with-disks" },
+        { "xl|migrate|--predictive|--overwrite-disk|d|h",
+          "--overwrite-disk needs --with-disks" },
+        { "xl|migrate|--predictive|--with-disks|--lazy-disks|"
+          "--complete-disks|d|h",
+          "exclude each other" },
+        { "xl|migrate|--predictive|--with-disks|-s||d|h", "needs a host" },
+        { "xl|migrate|--predictive|--with-disks|-C|x|d|h",
+          "--with-disks and -C" },
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -181,6 +193,34 @@ static void test_usage_errors(void **state)
         if (!strstr(message, cases[i].says) ||
             strncmp(message, "forecopy: ", 10))
             fail_msg("%s: %s", cases[i].words, message);
+    }
+}
+
+static void test_disks(void **state)
+{
+    /* A guest would leave its disks behind, or take them unasked. */
+    (void)state;
+    static const struct {
+        const char *words;
+        bool with, lazy, overwrite;
+    } cases[] = {
+        { "xl|migrate|--predictive|d|h", false, false, false },
+        { "xl|migrate|--predictive|--with-disks|d|h", true, false, false },
+        { "xl|migrate|--predictive|--with-disks|--complete-disks|d|h", true,
+          false, false },
+        { "xl|migrate|--lazy-disks|--predictive|--with-disks|d|h", true, true,
+          false },
+        { "xl|migrate|--predictive|d|h|--overwrite-disk|--with-disks", true,
+          false, true },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[256], message[256] = "";
+        struct fc_front_args args;
+        snprintf(text, sizeof(text), "%s", cases[i].words);
+        assert_int_equal(parse(text, &args, message, sizeof(message)), 0);
+        assert_int_equal(args.with_disks, cases[i].with);
+        assert_int_equal(args.lazy_disks, cases[i].lazy);
+        assert_int_equal(args.overwrite_disk, cases[i].overwrite);
     }
 }
 
@@ -306,6 +346,7 @@ int main(void)
         cmocka_unit_test(test_parse_all),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_usage_errors),
+        cmocka_unit_test(test_disks),
         cmocka_unit_test(test_help_needs_no_operands),
         cmocka_unit_test(test_rune),
         cmocka_unit_test(test_quote),

@@ -270,19 +270,68 @@ static void test_documented(void **state)
     assert_documented(j, man, "B<", ">");
     json_object_put(j);
     json_object_put(o.summary);
-    const struct fc_front_forecast f = { .host = "h2" };
+    struct json_object *dry = json_tokener_parse(
+        "{\"disks\":[{\"vdev\":\"xvda\",\"size\":1,\"copy_bytes\":1,"
+        "\"target\":\"/x\",\"volume\":\"is created\"}]}");
+    const struct fc_front_forecast f = { .host = "h2", .disks = dry };
     j = fc_front_forecast_json(&f);
+    struct json_object *list;
+    assert_true(json_object_object_get_ex(j, "disks", &list));
+    assert_documented(j, man, "B<", ">");
+    assert_documented(json_object_array_get_idx(list, 0), man, "B<", ">");
+    json_object_put(j);
+    json_object_put(dry);
+    const struct fc_front_disk_facts facts = { .outcome = "moved" };
+    j = fc_front_disks_json(&facts);
+    assert_true(json_object_object_get_ex(j, "fence_ms", NULL));
     assert_documented(j, man, "B<", ">");
     json_object_put(j);
     free(man);
 }
 
+static void test_disks_progress(void **state)
+{
+    /* The line would wrap, or promise an end that never comes. */
+    (void)state;
+    static const struct {
+        const char *status, *want;
+        unsigned width;
+    } cases[] = {
+        { "{}", "forecopy: disks ?, 0%, 0 B to go, 0 B/s, written 0 B/s", 200 },
+        { "{\"state\":\"copying\",\"total_bytes\":4096,"
+          "\"remaining_bytes\":1024,\"rate_bps\":512,\"dirty_bps\":0}",
+          "forecopy: disks copying, 75%, 1.0 KiB to go, 512 B/s, written "
+          "0 B/s, 2.0 s left",
+          200 },
+        { "{\"state\":\"copying\",\"total_bytes\":4096,"
+          "\"remaining_bytes\":1024,\"rate_bps\":512,\"dirty_bps\":512}",
+          "forecopy: disks copying, 75%, 1.0 KiB to go, 512 B/s, written "
+          "512 B/s",
+          200 },
+        { "{\"state\":\"\\u001b[2Jx\",\"total_bytes\":1,"
+          "\"remaining_bytes\":-9}",
+          "forecopy: disks ?[2Jx, 100%", 27 },
+        { "{\"total_bytes\":1,\"remaining_bytes\":9}", "forecopy: disks ?, 0%",
+          21 },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[256];
+        struct json_object *status = json_tokener_parse(cases[i].status);
+        fc_front_disks_progress(status, cases[i].width, text, sizeof(text));
+        assert_string_equal(text, cases[i].want);
+        json_object_put(status);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_units),      cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_forecast),   cmocka_unit_test(test_outcome),
+        cmocka_unit_test(test_units),
+        cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_forecast),
+        cmocka_unit_test(test_outcome),
         cmocka_unit_test(test_documented),
+        cmocka_unit_test(test_disks_progress),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -228,6 +228,30 @@ static void test_stock(void **state)
     assert_int_equal(fc_policy_stock(5, 1000), FC_POLICY_STOP);
 }
 
+/* Rounds would be made that cannot help, or a floor that was set too high
+ * would end them early. */
+static void test_floor(void **state)
+{
+    (void)state;
+    struct fc_policy_limits known = limits;
+    struct fc_policy p = { 0 };
+    known.floor_pages = 2000;
+    assert_int_equal(step(&p, &known, 1, 2400), FC_POLICY_CONTINUE);
+    assert_int_equal(step(&p, &known, 2, 2250), FC_POLICY_STOP);
+
+    p = (struct fc_policy){ 0 }; /* above the floor: on */
+    assert_int_equal(step(&p, &known, 1, 6000), FC_POLICY_CONTINUE);
+    assert_int_equal(step(&p, &known, 2, 2400), FC_POLICY_CONTINUE);
+
+    p = (struct fc_policy){ 0 }; /* still halving: the floor is lower */
+    assert_int_equal(step(&p, &known, 1, 3500), FC_POLICY_CONTINUE);
+    assert_int_equal(step(&p, &known, 2, 1800), FC_POLICY_CONTINUE);
+    assert_int_equal(step(&p, &known, 3, 1600), FC_POLICY_STOP);
+
+    p = (struct fc_policy){ 0 }; /* a first round always has a second */
+    assert_int_equal(step(&p, &known, 1, 1000), FC_POLICY_CONTINUE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +262,7 @@ int main(void)
         cmocka_unit_test(test_stuck),
         cmocka_unit_test(test_saturated),
         cmocka_unit_test(test_watch_is_bounded),
+        cmocka_unit_test(test_floor),
         cmocka_unit_test(test_stock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,6 +39,7 @@ static void test_round_trip(void **state)
                 .fail_when_plain = true,
                 .fixed_ms = 60000,
                 .link_bps = UINT64_C(1000000000000),
+                .floor_pages = UINT64_C(1) << 40,
             };
             memset(a.token, 0xab, sizeof(a.token));
             memset(a.uuid, 0xcd, sizeof(a.uuid));
@@ -61,6 +62,7 @@ static void test_round_trip(void **state)
         assert_int_equal(a.fail_when_plain, b.fail_when_plain);
         assert_int_equal(a.fixed_ms, b.fixed_ms);
         assert_int_equal(a.link_bps, b.link_bps);
+        assert_int_equal(a.floor_pages, b.floor_pages);
     }
 }
 
@@ -83,6 +85,7 @@ static void test_defaults(void **state)
     assert_int_equal(s.peer_timeout_s, 30);
     assert_false(s.fail_when_plain);
     assert_int_equal(s.fixed_ms, 100);
+    assert_int_equal(s.floor_pages, 0);
     assert_int_equal(s.uuid[15], 0xbc);
 }
 

@@ -90,7 +90,8 @@ static void test_relay(void **state)
     pthread_create(&threads[0], NULL, feed_main, &feed);
     pthread_create(&threads[1], NULL, sink_main, &out);
     pthread_create(&threads[2], NULL, sink_main, &back);
-    assert_int_equal(fc_transport_relay(from[0], to[1], sock[0]), 0);
+    assert_int_equal(fc_transport_relay(from[0], to[1], sock[0], NULL, NULL),
+                     0);
     close(to[1]);
     close(sock[0]);
     for (int i = 0; i < 3; i++)
@@ -124,7 +125,8 @@ static void test_helper_gone(void **state)
     out.fd = to[0];
     pthread_create(&threads[0], NULL, feed_main, &feed);
     pthread_create(&threads[1], NULL, sink_main, &out);
-    assert_int_equal(fc_transport_relay(from[0], to[1], sock[0]), 0);
+    assert_int_equal(fc_transport_relay(from[0], to[1], sock[0], NULL, NULL),
+                     0);
     close(to[1]);
     pthread_join(threads[0], NULL);
     pthread_join(threads[1], NULL);
@@ -149,7 +151,8 @@ static void test_xl_gone(void **state)
     close(to[0]);
     struct feed feed = { from[1], in, sizeof(in) };
     pthread_create(&thread, NULL, feed_main, &feed);
-    assert_int_equal(fc_transport_relay(from[0], to[1], sock[0]), FC_EIO);
+    assert_int_equal(fc_transport_relay(from[0], to[1], sock[0], NULL, NULL),
+                     FC_EIO);
     close(from[0]);
     pthread_join(thread, NULL);
     close(to[1]);

@@ -38,23 +38,28 @@ build_bin() {
     mkdir -p "$dir.new"
     for src in "$LAB"/tools/fc-*.c "$LAB"/guest/*.c; do
         name=$(basename "$src" .c)
+        [[ $name = sqlitework ]] && continue
         gcc "${LAB_CFLAGS[@]}" -static -o "$dir.new/$name" "$src" -lpthread ||
             die "cannot compile $src"
     done
-    # These speak to Xen and follow its unstable libraries.
-    local tools
-    tools=$(tools_root)
-    for src in "$LAB"/tools/xen-*.c; do
-        name=$(basename "$src" .c)
-        mkdir -p "$tools/tmp/$name"
-        cp "$src" "$tools/tmp/$name/$name.c"
-        chroot "$tools" gcc "${LAB_CFLAGS[@]}" \
-            -o "/tmp/$name/$name" "/tmp/$name/$name.c" -lxenctrl ||
-            die "cannot compile $src"
-        cp "$tools/tmp/$name/$name" "$dir.new/"
-        rm -rf "$tools/tmp/$name"
-    done
+    # These use libraries of the release: Xen's unstable ones, SQLite.
+    for src in "$LAB"/tools/xen-*.c; do build_in_root "$src" -lxenctrl; done
+    build_in_root "$LAB/guest/sqlitework.c" -lsqlite3
     mv "$dir.new" "$dir"
+}
+
+# build_in_root SOURCE LIBRARY: compiled in the tools root, into bin_dir's .new
+build_in_root() {
+    local src=$1 name tools
+    name=$(basename "$src" .c)
+    tools=$(tools_root)
+    mkdir -p "$tools/tmp/$name"
+    cp "$src" "$LAB"/guest/*.h "$tools/tmp/$name/"
+    chroot "$tools" gcc "${LAB_CFLAGS[@]}" \
+        -o "/tmp/$name/$name" "/tmp/$name/$name.c" "$2" ||
+        die "cannot compile $src"
+    cp "$tools/tmp/$name/$name" "$(bin_dir).new/"
+    rm -rf "$tools/tmp/$name"
 }
 
 # copy_modules KERNEL_DIR DEST NAME...: modules and all they depend on,
@@ -118,7 +123,7 @@ copy_program() {
 }
 
 build_guest() {
-    local dir kernel bin stage tools
+    local dir kernel bin stage tools disk
     dir=$(guest_dir)
     [[ -d $dir ]] && return
     say "making the guest's kernel and initramfs"
@@ -139,6 +144,21 @@ build_guest() {
     strip "$stage/usr/bin/"*
     copy_modules "$kernel" "$stage/modules" xen-netfront
     pack_cpio "$stage" "$dir.new/small.cpio"
+    disk=$dir.new/disk
+    cp -a "$stage" "$disk"
+    cp "$bin/diskguard" "$disk/usr/bin/"
+    strip "$disk/usr/bin/diskguard"
+    copy_modules "$kernel" "$disk/modules.disk" xen-blkfront
+    pack_cpio "$disk" "$dir.new/disk.cpio"
+    rm "$disk/usr/bin/diskguard"
+    copy_modules "$kernel" "$disk/modules.disk" ext4
+    copy_program "$tools" /usr/sbin/mke2fs "$disk"
+    cp "$bin/sqlitework" "$tools/tmp/sqlitework"
+    copy_program "$tools" /tmp/sqlitework "$disk"
+    mv "$disk/tmp/sqlitework" "$disk/usr/bin/"
+    rm "$tools/tmp/sqlitework"
+    pack_cpio "$disk" "$dir.new/sqlite.cpio"
+    rm -rf "$disk"
     cp "$bin/rediswork" "$stage/usr/bin/"
     strip "$stage/usr/bin/rediswork"
     copy_program "$tools" /usr/bin/redis-server "$stage"
@@ -169,7 +189,7 @@ build_image() {
         "$stage"/usr/share/{doc,man,locale,info,bash-completion,perl,zoneinfo}/* \
         "$stage"/usr/lib/xen-*/boot "${stage:?}"/boot/* "$stage"/tmp/*
     mkdir -p "$stage/lab/guest" "$stage/usr/lib/modules/$release" \
-        "$stage/root/.ssh" "$stage/proc/xen"
+        "$stage/root/.ssh" "$stage/proc/xen" "$stage/var/guests"
     for m in "${DOM0_MODULES[@]}"; do
         for f in "kernel/$m" "kernel/$m.xz"; do
             [[ ! -e $kernel/usr/lib/modules/$release/$f ]] || echo "$f"
@@ -198,6 +218,7 @@ build_image() {
     rm -f "$stage/etc/xen/xl.conf"
     cp "$LAB/dom0/xl.conf" "$stage/etc/xen/xl.conf"
     install -m 755 "$LAB/dom0/vif-lab" "$stage/etc/xen/scripts/vif-lab"
+    echo "options nbd nbds_max=16 max_part=0" >"$stage/etc/modprobe.d/lab.conf"
 
     mkdir -p "$stage.boot/bin"
     cp "$(command -v busybox)" "$stage.boot/bin/busybox"

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A guest's disks at the source: what a failure leaves, and who owns them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "disk_kit.h"
+
+#define DM "forecopy-" KIT_UUID "-xvda"
+#define BEGIN                                                                  \
+    "{\"cmd\":\"disk-begin\",\"domain\":\"" KIT_UUID                           \
+    "\",\"host\":\"there\",\"mode\":\"complete\"}"
+
+static char migration[64];
+
+/* Begins on a connection that holds it. */
+static int begin(int *sock_r, const char *request)
+{
+    struct json_object *reply = NULL;
+    *sock_r = kit_connect();
+    int rc = kit_call_fd(*sock_r, &reply, NULL, request);
+    snprintf(migration, sizeof(migration), "%s",
+             fc_json_str(reply, "migration", ""));
+    json_object_put(reply);
+    return rc;
+}
+
+static int ask(const char *cmd, const char *more, struct json_object **reply_r)
+{
+    char text[256];
+    snprintf(text, sizeof(text), "{\"cmd\":\"%s\",\"migration\":\"%s\"%s}", cmd,
+             migration, more);
+    return kit_ask(text, reply_r);
+}
+
+static bool state_is(const char *state)
+{
+    struct json_object *reply = NULL;
+    ask("disk-status", "", &reply);
+    bool is = !strcmp(fc_json_str(reply, "state", ""), state);
+    json_object_put(reply);
+    return is;
+}
+
+/* The one lease: "STATE EPOCH OWNER", or "none". */
+static const char *lease(void)
+{
+    static char text[300];
+    struct json_object *reply = NULL, *list = NULL, *o;
+    strcpy(text, "none");
+    assert_int_equal(kit_ask("{\"cmd\":\"lease-show\"}", &reply), 0);
+    json_object_object_get_ex(reply, "leases", &list);
+    if (json_object_array_length(list)) {
+        o = json_object_array_get_idx(list, 0);
+        snprintf(text, sizeof(text), "%s %d %s", fc_json_str(o, "state", ""),
+                 (int)fc_json_int(o, "epoch", -1), fc_json_str(o, "owner", ""));
+    }
+    json_object_put(reply);
+    return text;
+}
+
+static void suspend_guest(bool suspended)
+{
+    kit_lock();
+    world->domain[0].info.suspended = suspended;
+    kit_unlock();
+}
+
+/* The disk lies on its volume again, and nothing is left. */
+static bool is_back(void)
+{
+    return disk_has("tool.log", "dm-swap " DM " linear "
+                                "/tmp") &&
+           disk_has("tool.log", "nbd-detach /dev/nbd7") &&
+           !disk_is_there("run/" KIT_UUID "-xvda/state.json");
+}
+
+/* Would break: the order of events that keeps one writer; an answer to a flip
+ * that is lost would make the source go on as well. */
+static void test_complete(void **state)
+{
+    int sock;
+    (void)state;
+    disk_attach("xvda");
+    kit_start();
+    assert_int_equal(begin(&sock, BEGIN), 0);
+    assert_int_equal(strlen(migration), 32);
+    assert_true(disk_has("prepare.log", "\"size\":1048576"));
+    assert_true(disk_has("engine.log", "role=source volume=/tmp"));
+    assert_true(disk_has("engine.log", "owner=1"));
+    assert_true(disk_has("tool.log", "dm-swap " DM " linear /dev/nbd7"));
+    KIT_WAIT(disk_has("engine.log", "\"channel\""), );
+    KIT_WAIT(state_is("converged"), );
+    assert_string_equal(lease(), "none");
+    suspend_guest(true);
+    assert_int_equal(ask("disk-flip", "", NULL), 0);
+    assert_string_equal(lease(), "passed 1 there");
+    assert_true(disk_has("engine.log", "\"cmd\":\"fence\""));
+    assert_true(disk_has("engine.log", "\"complete\":true"));
+    assert_true(disk_has("engine.log", "\"cmd\":\"lease\""));
+    assert_false(disk_has("tool.log", "nbd-detach"));
+    /* once more, and on another connection */
+    assert_int_equal(ask("disk-flip", "", NULL), 0);
+    assert_int_equal(disk_count("engine.log", "\"cmd\":\"fence\""), 1);
+    assert_int_equal(ask("disk-end", ",\"success\":true", NULL), 0);
+    KIT_WAIT(state_is("done"), );
+    assert_true(
+        disk_has("tool.log", "nbd-detach /dev/nbd7\ndm-swap " DM " error"));
+    assert_true(disk_has("engine.log", "\"cmd\":\"finish\""));
+    /* a second owner is refused, also after a restart */
+    close(sock);
+    assert_int_equal(kit_stop(), 0);
+    kit_start();
+    assert_int_equal(begin(&sock, BEGIN), FC_EPERM);
+    close(sock);
+    assert_string_equal(lease(), "passed 1 there");
+    assert_int_equal(kit_stop(), 0);
+}
+
+/* Would break: a front end that dies leaves the guest on the engine. */
+static void test_abort(void **state)
+{
+    int sock;
+    (void)state;
+    disk_attach("xvda");
+    disk_engine(true, 16, 16, true, 0);
+    kit_start();
+    assert_int_equal(begin(&sock, BEGIN), 0);
+    KIT_WAIT(state_is("copying"), );
+    close(sock);
+    KIT_WAIT(state_is("failed") && is_back(), );
+    KIT_WAIT(disk_has("prepare.log", "\"discard\":true"), );
+    assert_string_equal(lease(), "none");
+    /* and it can be tried again */
+    KIT_WAIT(begin(&sock, BEGIN) == 0, close(sock));
+    close(sock);
+    assert_int_equal(kit_stop(), 0);
+}
+
+/* Would break: a refusal there touches the guest's disk here. */
+static void test_refused(void **state)
+{
+    int sock;
+    struct json_object *reply = NULL;
+    (void)state;
+    disk_attach("xvda");
+    disk_file("refuse", "{\"ok\":false,\"code\":\"FC_EPERM\",\"error\":"
+                        "\"/x is somebody else's\"}\n");
+    kit_start();
+    sock = kit_connect();
+    assert_int_not_equal(kit_call_fd(sock, &reply, NULL, BEGIN), 0);
+    assert_string_equal(fc_json_str(reply, "error", ""),
+                        "there: /x is somebody else's");
+    json_object_put(reply);
+    assert_string_equal(disk_text("tool.log"), "");
+    assert_string_equal(disk_text("engine.log"), "");
+    close(sock);
+    disk_file("refuse", NULL);
+    /* a dry run does nothing but ask */
+    assert_int_equal(
+        begin(&sock, "{\"cmd\":\"disk-begin\",\"domain\":\"guest\",\"host\":"
+                     "\"there\",\"mode\":\"lazy\",\"dry_run\":true}"),
+        0);
+    assert_string_equal(migration, "");
+    assert_string_equal(disk_text("tool.log"), "");
+    close(sock);
+    assert_int_equal(kit_stop(), 0);
+}
+
+/* Would break: the destination dies before it has the lease, and the guest
+ * could go on nowhere. */
+static void test_dies_before_lease(void **state)
+{
+    int sock;
+    (void)state;
+    disk_attach("xvda");
+    kit_start();
+    assert_int_equal(begin(&sock, BEGIN), 0);
+    KIT_WAIT(state_is("converged"), );
+    suspend_guest(true);
+    disk_file("engine-fence", "no");
+    assert_int_not_equal(ask("disk-flip", "", NULL), 0);
+    assert_string_equal(lease(), "none");
+    KIT_WAIT(is_back(), );
+    assert_true(disk_has("engine.log", "\"cmd\":\"unfence\""));
+    close(sock);
+
+    /* it dies between FENCED and OWNED */
+    disk_file("engine-fence", NULL);
+    disk_file("engine-lease", "no");
+    disk_file("tool.log", NULL);
+    KIT_WAIT(begin(&sock, BEGIN) == 0, close(sock));
+    KIT_WAIT(state_is("converged"), );
+    assert_int_not_equal(ask("disk-flip", "", NULL), 0);
+    KIT_WAIT(is_back(), );
+    assert_string_equal(lease(), "here 2 ");
+    close(sock);
+    assert_int_equal(kit_stop(), 0);
+}
+
+/* Would break: an engine that crashes takes the guest's disk with it. */
+static void test_engine_dies(void **state)
+{
+    int sock;
+    (void)state;
+    disk_attach("xvda");
+    disk_engine(true, 16, 16, true, 0);
+    kit_start();
+    assert_int_equal(begin(&sock, BEGIN), 0);
+    KIT_WAIT(disk_has("engine.log", "\"channel\""), );
+    disk_file("engine-status", "die");
+    KIT_WAIT(disk_has("tool.log", "nbd-reattach /dev/nbd7 /tmp"), );
+    KIT_WAIT(disk_count("engine.log", "\"channel\"") == 2, );
+    disk_engine(true, 16, 0, true, 0);
+    KIT_WAIT(state_is("converged"), );
+    /* in the middle of the fence: it must not come back open, and what it
+     * had counted is gone, so nothing is handed over */
+    suspend_guest(true);
+    disk_file("engine-fence", "die");
+    assert_int_not_equal(ask("disk-flip", "", NULL), 0);
+    KIT_WAIT(is_back(), );
+    assert_true(disk_has("engine.log", "owner=0"));
+    assert_string_equal(lease(), "none");
+    close(sock);
+    assert_int_equal(kit_stop(), 0);
+}
+
+static void kill_daemon(void)
+{
+    kill(kit_daemon, SIGKILL);
+    waitpid(kit_daemon, NULL, 0);
+    kit_daemon = 0;
+}
+
+/* Would break: a daemon that starts anew forgets that the guest's disk lies on
+ * an engine; or takes back what the guest may be using elsewhere. */
+static void test_daemon_dies(void **state)
+{
+    int sock;
+    (void)state;
+    disk_attach("xvda");
+    kit_start();
+    assert_int_equal(begin(&sock, BEGIN), 0);
+    KIT_WAIT(state_is("converged"), );
+    kill_daemon();
+    close(sock);
+    kit_start();
+    KIT_WAIT(is_back(), );
+    /* the engine was found, not started anew */
+    assert_int_equal(disk_count("engine.log", "start"), 1);
+
+    disk_file("tool.log", NULL);
+    KIT_WAIT(begin(&sock, BEGIN) == 0, close(sock));
+    KIT_WAIT(state_is("converged"), );
+    suspend_guest(true);
+    assert_int_equal(ask("disk-flip", "", NULL), 0);
+    kill_daemon();
+    close(sock);
+    kit_start();
+    assert_int_equal(ask("disk-flip", "", NULL), 0); /* the record decides */
+    KIT_WAIT(state_is("leased"), );
+    assert_false(disk_has("tool.log", "linear /tmp"));
+    assert_string_equal(lease(), "passed 1 there");
+    kit_remove_domain(0);
+    KIT_WAIT(disk_has("tool.log", "dm-swap " DM " error"), );
+    KIT_WAIT(state_is("done"), );
+    assert_int_equal(kit_stop(), 0);
+}
+
+/* Would break: a channel that is cut ends the copy; or silence never does. */
+static void test_channel_cut(void **state)
+{
+    int sock;
+    (void)state;
+    disk_attach("xvda");
+    disk_engine(true, 16, 16, true, 0);
+    kit_set_key(FC_XENWATCH_CONFIG "/peer_timeout_s", "5");
+    kit_set_key(FC_XENWATCH_CONFIG, NULL);
+    disk_file("cut", "");
+    kit_start();
+    assert_int_equal(begin(&sock, BEGIN), 0);
+    KIT_WAIT(disk_count("ssh.log", "disk-receive " KIT_UUID " xvda") > 1, );
+    disk_file("cut", NULL);
+    assert_true(state_is("copying"));
+    disk_engine(true, 16, 16, false, 0);
+    KIT_WAIT(state_is("failed") && is_back(), );
+    close(sock);
+    assert_int_equal(kit_stop(), 0);
+}
+
+/* Would break: a guest that xl resumed here stays without its disk; or it gets
+ * it though the destination has written. */
+static void test_asked_back(void **state)
+{
+    int sock;
+    (void)state;
+    disk_attach("xvda");
+    kit_start();
+    assert_int_equal(begin(&sock, BEGIN), 0);
+    KIT_WAIT(state_is("converged"), );
+    suspend_guest(true);
+    assert_int_equal(ask("disk-flip", "", NULL), 0);
+    disk_file("engine-unfence", "no"); /* it has written */
+    assert_int_equal(ask("disk-end", ",\"success\":false", NULL), 0);
+    KIT_WAIT(disk_has("engine.log", "unfence"), );
+    assert_string_equal(lease(), "passed 1 there");
+    assert_false(is_back());
+    disk_file("engine-unfence", NULL);
+    suspend_guest(false); /* xl has resumed it */
+    KIT_WAIT(is_back(), );
+    assert_string_equal(lease(), "here 2 ");
+    close(sock);
+    assert_int_equal(kit_stop(), 0);
+}
+
+/* Would break: two disks of a guest end on two hosts. */
+static void test_two_disks(void **state)
+{
+    int sock;
+    (void)state;
+    disk_attach("xvda");
+    disk_attach("xvdb");
+    kit_start();
+    assert_int_equal(begin(&sock, BEGIN), 0);
+    KIT_WAIT(state_is("converged"), );
+    suspend_guest(true);
+    assert_int_equal(ask("disk-flip", "", NULL), 0);
+    assert_int_equal(disk_count("engine.log", "\"cmd\":\"fence\""), 2);
+    /* no LEASE before the last FENCE */
+    const char *log = disk_text("engine.log");
+    const char *first = strstr(log, "\"cmd\":\"lease\"");
+    assert_non_null(first);
+    assert_null(strstr(first, "\"cmd\":\"fence\""));
+    assert_int_equal(ask("disk-end", ",\"success\":true", NULL), 0);
+    KIT_WAIT(state_is("done"), );
+    close(sock);
+    assert_int_equal(kit_stop(), 0);
+}
+
+/* Would break: a shadow kept ahead of a migration is copied a second time, or
+ * cannot be given up. */
+static void test_warm(void **state)
+{
+    int sock;
+    char shadow[] = "{\"cmd\":\"shadow\",\"domain\":\"guest\",\"host\":"
+                    "\"there\"}";
+    (void)state;
+    disk_attach("xvda");
+    kit_start();
+    assert_int_equal(kit_ask(shadow, NULL), 0);
+    assert_int_equal(kit_ask(shadow, NULL), FC_EBUSY);
+    assert_true(disk_has("prepare.log", "\"warm\":true"));
+    assert_int_equal(kit_ask("{\"cmd\":\"unshadow\",\"domain\":\"guest\","
+                             "\"host\":\"there\"}",
+                             NULL),
+                     0);
+    KIT_WAIT(is_back(), );
+    disk_file("engine.log", NULL);
+    KIT_WAIT(kit_ask(shadow, NULL) == 0, );
+    assert_int_equal(begin(&sock, BEGIN), 0); /* takes it over */
+    assert_int_equal(disk_count("engine.log", "start"), 1);
+    KIT_WAIT(state_is("converged"), );
+    suspend_guest(true);
+    assert_int_equal(ask("disk-flip", "", NULL), 0);
+    close(sock);
+    assert_int_equal(kit_stop(), 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_DISKS(test_complete),    WITH_DISKS(test_abort),
+        WITH_DISKS(test_refused),     WITH_DISKS(test_dies_before_lease),
+        WITH_DISKS(test_engine_dies), WITH_DISKS(test_daemon_dies),
+        WITH_DISKS(test_channel_cut), WITH_DISKS(test_asked_back),
+        WITH_DISKS(test_two_disks),   WITH_DISKS(test_warm),
+    };
+    if (argc > 1 && !strcmp(argv[1], "fake-engine"))
+        return fake_engine(argc, argv);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
