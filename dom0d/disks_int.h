@@ -20,7 +20,7 @@ struct fc_disk_hold {
     bool beginning, dry_run, warm, passed;
     struct fc_client *flipper[FC_DISK_FLIPPERS];
     uint64_t max_rate; /* 0: the guest's own limit */
-    uint64_t passed_ms, asked_back_ms, over_ms;
+    uint64_t passed_ms, asked_back_ms, over_ms, order_ms;
     struct json_object *last; /* its status when it was over */
     struct fc_disk_hold *next;
 };
