@@ -13,6 +13,7 @@
 
 #include "block_cmd.h"
 #include "log.h"
+#include "trace_cmd.h"
 
 static const struct fc_block_command commands[] = {
     { "dm-create", "NAME DEVICE", "a guest's disk, linear over DEVICE",
@@ -36,6 +37,11 @@ static const struct fc_block_command commands[] = {
       fc_nbd_reattach_command, fc_nbd_reattach_options },
     { "nbd-detach", "/dev/nbdN", "end its connection; what waits fails",
       fc_nbd_detach_command, NULL },
+    { "trace",
+      "[--method NAME] [--extent BYTES] [--interval MS] [--requests] "
+      "DEVICE...",
+      "what devices are asked for, in batches, until its input ends",
+      fc_trace_command, fc_trace_options },
     { "tap-attach", "[--read-only] IMAGE",
       "a tapdisk with the image; prints its process, minor and socket",
       fc_tap_attach_command, fc_tap_attach_options },

@@ -15,18 +15,15 @@
 #include "io.h"
 
 enum { EXIT_USAGE = 2 };
-enum { OPT_DUMP = 0x1000 };
 #define DEFAULT_EXTENT (1u << 20)
 #define DEFAULT_INTERVAL_MS 1000u
 #define COLLECT_MS 100u /* between looks at the kernel's buffers */
 
-static const struct option options[] = {
+const struct option fc_trace_options[] = {
     { "extent", required_argument, NULL, 'e' },
-    { "help", no_argument, NULL, 'h' },
     { "interval", required_argument, NULL, 'i' },
     { "method", required_argument, NULL, 'm' },
     { "requests", no_argument, NULL, 'r' },
-    { "dump-options", no_argument, NULL, OPT_DUMP },
     { NULL, 0, NULL, 0 },
 };
 
@@ -49,14 +46,6 @@ static void usage(FILE *to)
         "  -r, --requests       each request too, not only counts\n"
         "  -h, --help           show this help\n",
         to);
-}
-
-static int dump_options(void)
-{
-    for (const struct option *o = options; o->name; o++)
-        if (o->val != OPT_DUMP)
-            printf("-%c\n--%s\n", o->val, o->name);
-    return 0;
 }
 
 static bool parse_number(const char *name, const char *text, uint32_t least,
@@ -103,9 +92,12 @@ static bool parse_method(const char *text, enum fc_blockbatch_means *means_r)
 /* The exit status, or -1 to go on. */
 static int parse(int argc, char **argv, struct fc_btrace_config *c)
 {
+    enum { OPTIONS = sizeof(fc_trace_options) / sizeof(fc_trace_options[0]) };
+    struct option all[OPTIONS + 1] = { { "help", no_argument, NULL, 'h' } };
     int o;
+    memcpy(all + 1, fc_trace_options, sizeof(fc_trace_options));
     optind = 1;
-    while ((o = getopt_long(argc, argv, "e:hi:m:r", options, NULL)) != -1) {
+    while ((o = getopt_long(argc, argv, "e:hi:m:r", all, NULL)) != -1) {
         bool ok = true;
         switch (o) {
         case 'e':
@@ -121,8 +113,6 @@ static int parse(int argc, char **argv, struct fc_btrace_config *c)
         case 'r':
             c->requests = true;
             break;
-        case OPT_DUMP:
-            return dump_options();
         case 'h':
             usage(stdout);
             return 0;

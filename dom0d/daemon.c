@@ -292,6 +292,7 @@ void fc_daemon_dispose(struct fc_daemon *d)
     fc_keepers_free(d->keepers);
     fc_worker_free(d->worker);
     fc_blocktrace_free(d->blocktrace);
+    d->blocktrace = NULL;
     fc_domains_dispose(&d->domains);
     fc_children_free(d->children);
     fc_armed_db_close(d->db);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "engine.h"
+#include "eval_cache.h"
 #include "replay.h"
 
 /*
@@ -129,6 +130,10 @@ struct fc_eval_result {
     double best_ewma[FC_EVAL_HORIZONS];
     uint32_t half_life[FC_EVAL_HORIZONS];
     struct fc_eval_risk risk[FC_EVAL_RISKS];
+    /* disks, when asked for: share of the accesses that a cache of 10 % of the
+     * extents seen served, by policy */
+    bool cached;
+    double cache_hits[FC_EVAL_POLICIES];
 };
 
 struct fc_eval_options {
@@ -136,6 +141,7 @@ struct fc_eval_options {
     /* of memory, of disks; may be NULL */
     const struct fc_gru_model *gru, *disk_gru;
     uint32_t every; /* judge each so many-th tick; 0: 4 of memory, 1 of disks */
+    bool cache;     /* disks: play them against a cache too */
 };
 
 /* 0, or an error as fc_replay_open()'s with the problem. */

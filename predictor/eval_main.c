@@ -21,10 +21,18 @@ enum { EXIT_USAGE = 2 };
 #define MAX_EXTENT (1u << 30)
 #define MAX_EVERY 1000000u
 
-enum { OPT_JSON = 0x1000, OPT_READS, OPT_DISK_MODEL, OPT_VERSION, OPT_DUMP };
+enum {
+    OPT_JSON = 0x1000,
+    OPT_READS,
+    OPT_DISK_MODEL,
+    OPT_VERSION,
+    OPT_DUMP,
+    OPT_DISK
+};
 enum { MEMORY_MODEL, DISK_MODEL, MODELS }; /* kinds of model files */
 
 static const struct option options[] = {
+    { "disk", no_argument, NULL, OPT_DISK },
     { "disk-model", required_argument, NULL, OPT_DISK_MODEL },
     { "every", required_argument, NULL, 'n' },
     { "extent", required_argument, NULL, 'e' },
@@ -46,20 +54,23 @@ struct request {
 
 static void usage(FILE *to)
 {
-    fprintf(to,
-            "usage: forecopy-eval [OPTION...] TRACE...   score every method\n"
-            "       forecopy-eval info TRACE...          what they hold\n"
-            "       forecopy-eval convert FROM TO        into the own format\n"
-            "  -e, --extent BYTES  disks: size of an extent (1048576)\n"
-            "  -t, --tick MS       disks: time between ticks (by length)\n"
-            "      --reads         disks: foretell reads, not any access\n"
-            "  -n, --every N       judge each N-th tick (memory 4, disks 1)\n"
-            "  -m, --model FILE    a GRU's weights, for memory\n"
-            "      --disk-model FILE  and for disks\n"
-            "      --json FILE     write the figures as JSON too (-: print "
-            "only these)\n"
-            "  -h, --help          show this help\n"
-            "      --version       show the version\n");
+    fprintf(
+        to,
+        "usage: forecopy-eval [OPTION...] TRACE...   score every method\n"
+        "       forecopy-eval info TRACE...          what they hold\n"
+        "       forecopy-eval convert FROM TO        into the own format\n"
+        "  -e, --extent BYTES  disks: size of an extent (1048576)\n"
+        "  -t, --tick MS       disks: time between ticks (by length)\n"
+        "      --reads         disks: foretell reads, not any access\n"
+        "      --disk          play disks against a cache of 10 %% of their "
+        "extents too\n"
+        "  -n, --every N       judge each N-th tick (memory 4, disks 1)\n"
+        "  -m, --model FILE    a GRU's weights, for memory\n"
+        "      --disk-model FILE  and for disks\n"
+        "      --json FILE     write the figures as JSON too (-: print "
+        "only these)\n"
+        "  -h, --help          show this help\n"
+        "      --version       show the version\n");
 }
 
 static int dump_options(void)
@@ -248,6 +259,9 @@ static int parse(int argc, char **argv, struct request *q)
             break;
         case OPT_READS:
             o->any_access = false;
+            break;
+        case OPT_DISK:
+            q->eval.cache = true;
             break;
         case OPT_JSON:
             q->json = optarg;

@@ -64,6 +64,7 @@ struct run {
     double hot[FC_EVAL_HORIZONS]; /* touched, of those seen */
     double wanted[FC_EVAL_HORIZONS], all[FC_EVAL_HORIZONS]; /* requests */
     struct held held[FC_EVAL_RISKS];
+    struct fc_eval_cache *cache; /* NULL: not asked for */
     uint64_t regions;
     double cpu_s;
 };
@@ -289,6 +290,26 @@ static void judge_tick(struct run *r)
     r->result->tested++;
 }
 
+#define CACHE_PART 10u /* a cache holds one of so many extents */
+
+/* The accesses of the tick, in their order, then what is known after it: the
+ * chances of all horizons together. */
+static int play_cache(struct run *r, const struct fc_replay_fed *fed,
+                      bool count)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < fed->reads && !rc; i++)
+        for (uint64_t k = 0; k < fed->read[i].count && !rc; k++)
+            rc = fc_eval_cache_access(r->cache,
+                                      r->where[fed->read[i].first + k], count);
+    for (uint32_t i = 0; i < r->seen && !rc; i++) {
+        r->p[i] = 0;
+        for (unsigned h = 0; h < FC_EVAL_HORIZONS; h++)
+            r->p[i] += fc_engine_p(r->engine, r->first[i], h);
+    }
+    return rc ? rc : fc_eval_cache_tick(r->cache, r->seen, r->p, r->first);
+}
+
 static int pass(struct run *r, struct fc_trace_problem *problem)
 {
     const struct fc_replay_info *info = &r->result->info;
@@ -309,6 +330,8 @@ static int pass(struct run *r, struct fc_trace_problem *problem)
         rc = rc ? rc : see(r, fed.read, fed.reads, true);
         rc = rc ? rc : fc_eval_ewma_tick(&r->ewma, r->seen, r->now);
         rc = rc ? rc : see_idle(r, fed.present, fed.presents);
+        if (!rc && r->cache)
+            rc = play_cache(r, &fed, fc_replay_tick(r->replay) > trained);
         if (rc) {
             snprintf(problem->text, sizeof(problem->text), "%s",
                      fc_strerror(rc));
@@ -349,6 +372,10 @@ static void conclude(struct run *r)
         h->risk->clean =
             h->clean ? (double)(h->listed - h->stale) / (double)h->clean : 0;
     }
+    to->cached = r->cache != NULL;
+    for (unsigned k = 0; k < FC_EVAL_POLICIES && r->cache; k++)
+        to->cache_hits[k] =
+            fc_eval_cache_hits(r->cache, (enum fc_eval_policy)k);
     to->regions = to->tested ? (double)r->regions / to->tested : 0;
     to->idle = to->tested ? to->idle / to->tested : 0;
     to->tick_ms = 1000 * r->cpu_s / to->info.ticks;
@@ -385,6 +412,9 @@ static int prepare(struct run *r)
             return FC_ENOMEM;
         fc_staleness_init(&h->staleness, (float)risks[k].risk, h->ring_ticks);
     }
+    if (r->options->cache && info->kind == FC_TRACE_BLOCK &&
+        fc_eval_cache_new(CACHE_PART, &r->cache))
+        return FC_ENOMEM;
     return fc_engine_create(&config, &r->engine);
 }
 
@@ -426,6 +456,7 @@ int fc_eval_trace(const char *path, const struct fc_eval_options *options,
     fc_replay_close(r.replay);
     for (unsigned k = 0; k < FC_EVAL_RISKS; k++)
         free(r.held[k].ring);
+    fc_eval_cache_free(r.cache);
     free(r.known);
     free(r.first);
     free(r.idle);
