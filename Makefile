@@ -133,7 +133,7 @@ $(B)/$(1)/lib$(name_$(d)).a: $(patsubst %.c,$(B)/$(1)/obj/%.o,$(call sources,$(d
 endef
 $(foreach v,release asan tsan fuzz,$(eval $(call variant,$(v))))
 $(foreach v,release asan tsan fuzz,$(B)/$(v)/obj/predictor/shipped.o): \
-	predictor/weights/shipped.fcm
+	$(wildcard predictor/weights/*.fcm)
 # tracing's part in the kernel, which the part outside contains
 $(B)/bpf/%.bpf.o: blkback-hook/%.bpf.c $(wildcard blkback-hook/*_bpf.h)
 	$(say) CC $<
@@ -223,7 +223,9 @@ TRACES ?= $(wildcard tests/traces/*.trace)
 .PHONY: train
 train: $(B)/forecopy-train
 	@mkdir -p predictor/weights
-	$(Q)$(B)/forecopy-train --output predictor/weights/shipped.fcm $(TRACES)
+	$(Q)$(B)/forecopy-train --output predictor/weights/memory-50ms.fcm $(TRACES)
+	$(Q)$(B)/forecopy-train --tick 1000 \
+		--output predictor/weights/memory-1s.fcm $(TRACES)
 
 bench: bench-stream bench-rss bench-predictor bench-lab
 bench-predictor: deps

@@ -28,7 +28,7 @@ int fc_channel_head_parse(const uint8_t raw[FC_CHANNEL_HEADER],
         return FC_EFORMAT;
     if (version != FC_CHANNEL_VERSION)
         return FC_EVERSION;
-    if (type < FC_CHANNEL_HELLO || type > FC_CHANNEL_ERROR || zero)
+    if (type < FC_CHANNEL_HELLO || type > FC_CHANNEL_MODEL || zero)
         return FC_EFORMAT;
     if (length > FC_CHANNEL_MAX_BODY)
         return FC_ETOOBIG;

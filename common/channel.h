@@ -16,6 +16,7 @@
 #define FC_CHANNEL_MAX_BODY 4400000u
 #define FC_CHANNEL_MAX_TEXT 256u
 #define FC_CHANNEL_MAX_PFNS 4096u
+#define FC_CHANNEL_MAX_MODEL (288u << 10)
 
 enum fc_channel_type {
     FC_CHANNEL_HELLO = 1,
@@ -28,6 +29,7 @@ enum fc_channel_type {
     FC_CHANNEL_PONG = 8,
     FC_CHANNEL_BYE = 9,
     FC_CHANNEL_ERROR = 10,
+    FC_CHANNEL_MODEL = 11,
 };
 
 enum fc_channel_bye {

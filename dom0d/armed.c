@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "err.h"
+#include "learned.h"
 #include "log.h"
 #include "wire.h"
 
@@ -16,7 +17,8 @@
  * domain is not here (0: it is), host, command. And under the key
  * "calibration": u32 version, u32 samples, u64 nanoseconds a page, u64
  * fixed and u64 overhead microseconds. Under "profile" and a uuid:
- * docs/formats/profile.md. */
+ * docs/formats/profile.md. Under "learned" and a uuid: u64 seconds of 1970 when
+ * it was kept, then docs/formats/learned.md. */
 #define RECORD_VERSION 1u
 #define CALIBRATION "calibration"
 #define CALIBRATION_BYTES 32u
@@ -24,6 +26,9 @@
 #define MAX_FIXED_MS 1e6
 #define PROFILE "profile"
 #define PROFILE_KEY (sizeof(PROFILE) - 1 + FC_UUID_BYTES)
+#define LEARNED "learned"
+#define LEARNED_HEAD 8u
+_Static_assert(sizeof(LEARNED) == sizeof(PROFILE), "keys of one length");
 #define MAP_BYTES (64u << 20) /* thousands of guests and their profiles */
 
 struct fc_armed_db {
@@ -163,15 +168,16 @@ int fc_armed_db_remove(struct fc_armed_db *db, const uint8_t *uuid)
     return change(db, uuid, FC_UUID_BYTES, NULL);
 }
 
-static bool is_profile(const MDB_val *key)
+static bool is_of(const MDB_val *key, const char *what)
 {
     return key->mv_size == PROFILE_KEY &&
-           !memcmp(key->mv_data, PROFILE, sizeof(PROFILE) - 1);
+           !memcmp(key->mv_data, what, sizeof(PROFILE) - 1);
 }
 
-static void profile_key(const uint8_t *uuid, uint8_t bytes[PROFILE_KEY])
+static void make_key(const char *what, const uint8_t *uuid,
+                     uint8_t bytes[PROFILE_KEY])
 {
-    memcpy(bytes, PROFILE, sizeof(PROFILE) - 1);
+    memcpy(bytes, what, sizeof(PROFILE) - 1);
     memcpy(bytes + sizeof(PROFILE) - 1, uuid, FC_UUID_BYTES);
 }
 
@@ -200,7 +206,8 @@ int fc_armed_db_each(struct fc_armed_db *db,
         return of_mdb(r);
     while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
         struct fc_armed armed;
-        if (key.mv_size == strlen(CALIBRATION) || is_profile(&key))
+        if (key.mv_size == strlen(CALIBRATION) || is_of(&key, PROFILE) ||
+            is_of(&key, LEARNED))
             continue;
         if (key.mv_size != FC_UUID_BYTES ||
             fc_armed_decode(value.mv_data, value.mv_size, &armed)) {
@@ -259,7 +266,7 @@ int fc_armed_db_profile(struct fc_armed_db *db, const uint8_t *uuid,
     MDB_val key = { sizeof(bytes), bytes }, value;
     MDB_txn *txn;
 
-    profile_key(uuid, bytes);
+    make_key(PROFILE, uuid, bytes);
     fc_profile_init(profile_r);
     int r = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
     if (r)
@@ -281,7 +288,7 @@ int fc_armed_db_profile_put(struct fc_armed_db *db, const uint8_t *uuid,
     if (n < 0)
         return (int)n;
     MDB_val value = { (size_t)n, record };
-    profile_key(uuid, bytes);
+    make_key(PROFILE, uuid, bytes);
     return change(db, bytes, sizeof(bytes), &value);
 }
 
@@ -295,6 +302,18 @@ static bool is_in_use(const MDB_val *value, uint64_t before_s)
            profile.last_s >= before_s;
 }
 
+/* Ends a walk that removed something; of LMDB's code `r`. */
+static int end_walk(MDB_txn *txn, MDB_cursor *cursor, int r, int removed)
+{
+    mdb_cursor_close(cursor);
+    if (r && r != MDB_NOTFOUND) {
+        mdb_txn_abort(txn);
+        return of_mdb(r);
+    }
+    r = mdb_txn_commit(txn);
+    return r ? of_mdb(r) : removed;
+}
+
 int fc_armed_db_profile_prune(struct fc_armed_db *db, uint64_t before_s)
 {
     MDB_txn *txn;
@@ -305,18 +324,119 @@ int fc_armed_db_profile_prune(struct fc_armed_db *db, uint64_t before_s)
     if (r)
         return of_mdb(r);
     while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
-        if (!is_profile(&key) || is_in_use(&value, before_s))
+        if (!is_of(&key, PROFILE) || is_in_use(&value, before_s))
             continue;
         r = mdb_cursor_del(cursor, 0);
         if (r)
             break;
         removed++;
     }
-    mdb_cursor_close(cursor);
-    if (r != MDB_NOTFOUND) {
-        mdb_txn_abort(txn);
+    return end_walk(txn, cursor, r, removed);
+}
+
+int fc_armed_db_learned(struct fc_armed_db *db, const uint8_t *uuid,
+                        uint8_t **bytes_r, size_t *len_r)
+{
+    uint8_t bytes[PROFILE_KEY];
+    MDB_val key = { sizeof(bytes), bytes }, value;
+    MDB_txn *txn;
+    make_key(LEARNED, uuid, bytes);
+    int r = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+    if (r)
         return of_mdb(r);
+    r = mdb_get(txn, db->dbi, &key, &value);
+    int rc = r == MDB_NOTFOUND ? FC_ENOENT : of_mdb(r);
+    if (!rc && value.mv_size < LEARNED_HEAD)
+        rc = FC_ENOENT;
+    if (!rc) {
+        *len_r = value.mv_size - LEARNED_HEAD;
+        *bytes_r = malloc(*len_r + 1);
+        if (*bytes_r)
+            memcpy(*bytes_r, (const uint8_t *)value.mv_data + LEARNED_HEAD,
+                   *len_r);
+        else
+            rc = FC_ENOMEM;
     }
-    r = mdb_txn_commit(txn);
-    return r ? of_mdb(r) : removed;
+    mdb_txn_abort(txn);
+    return rc;
+}
+
+static uint64_t kept_s(const MDB_val *value)
+{
+    return value->mv_size < LEARNED_HEAD
+               ? 0
+               : fc_le_load(value->mv_data, LEARNED_HEAD);
+}
+
+/* Makes room for one more when all places are taken. */
+static int drop_oldest(struct fc_armed_db *db)
+{
+    uint8_t oldest[PROFILE_KEY];
+    uint64_t oldest_s = UINT64_MAX;
+    unsigned count = 0;
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int r = walk(db, MDB_RDONLY, &txn, &cursor);
+    if (r)
+        return of_mdb(r);
+    while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
+        if (!is_of(&key, LEARNED))
+            continue;
+        count++;
+        if (kept_s(&value) < oldest_s) {
+            oldest_s = kept_s(&value);
+            memcpy(oldest, key.mv_data, sizeof(oldest));
+        }
+    }
+    mdb_cursor_close(cursor);
+    mdb_txn_abort(txn);
+    if (r != MDB_NOTFOUND)
+        return of_mdb(r);
+    return count < FC_ARMED_LEARNED || oldest_s == UINT64_MAX
+               ? 0
+               : change(db, oldest, sizeof(oldest), NULL);
+}
+
+int fc_armed_db_learned_put(struct fc_armed_db *db, const uint8_t *uuid,
+                            const void *bytes, size_t len, uint64_t now_s)
+{
+    uint8_t key[PROFILE_KEY], *old = NULL;
+    size_t old_len;
+    if (len > FC_LEARNED_MAX_BYTES)
+        return FC_ETOOBIG;
+    int rc = fc_armed_db_learned(db, uuid, &old, &old_len);
+    free(old);
+    if (rc == FC_ENOENT)
+        rc = drop_oldest(db);
+    uint8_t *record = rc ? NULL : malloc(LEARNED_HEAD + len);
+    if (!record)
+        return rc ? rc : FC_ENOMEM;
+    fc_le_store(record, now_s, LEARNED_HEAD);
+    memcpy(record + LEARNED_HEAD, bytes, len);
+    MDB_val value = { LEARNED_HEAD + len, record };
+    make_key(LEARNED, uuid, key);
+    rc = change(db, key, sizeof(key), &value);
+    free(record);
+    return rc;
+}
+
+int fc_armed_db_learned_prune(struct fc_armed_db *db, uint64_t before_s)
+{
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int removed = 0;
+    int r = walk(db, 0, &txn, &cursor);
+    if (r)
+        return of_mdb(r);
+    while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
+        if (!is_of(&key, LEARNED) || kept_s(&value) >= before_s)
+            continue;
+        r = mdb_cursor_del(cursor, 0);
+        if (r)
+            break;
+        removed++;
+    }
+    return end_walk(txn, cursor, r, removed);
 }

@@ -175,6 +175,9 @@ static void succeeded(struct fc_daemon *d, struct fc_hold *h)
     d->counters.migrations++;
     fc_info("domain %u: migrated in %llu ms", h->domid,
             (unsigned long long)(fc_now_ms() - h->start_ms));
+    const struct fc_armed_guest *a = fc_daemon_armed(d, uuid);
+    if (a && a->guest)
+        fc_guest_send_model(a->guest);
     /* While it is held: its dirty log is not touched any more. */
     (void)fc_daemon_disarm(d, uuid, FC_BYE_MIGRATED, "migrated");
     free_hold(h);

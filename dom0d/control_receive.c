@@ -4,11 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/wait.h>
 
 #include "daemon.h"
 #include "err.h"
 #include "log.h"
+#include "luggage.h"
 #include "procscan.h"
 
 /*
@@ -251,4 +253,25 @@ void fc_control_prepare_free(struct fc_daemon *d)
         fc_children_forget(d->children, d->prepares->pid);
         free_prepare(d->prepares);
     }
+}
+
+void fc_daemon_model(void *user, const uint8_t *uuid, const uint8_t *bytes,
+                     size_t len)
+{
+    struct fc_daemon *d = user;
+    const struct fc_armed_guest *a = fc_daemon_armed(d, uuid);
+    char text[FC_UUID_TEXT], why[160] = "";
+    fc_uuid_format(uuid, text);
+    if (!d->db)
+        return;
+    if (a && a->guest) {
+        fc_warn("what another host knows of %s is not taken: it is armed here",
+                text);
+        return;
+    }
+    if (fc_luggage_unpack(d->db, uuid, bytes, len, (uint64_t)time(NULL), why,
+                          sizeof(why)))
+        fc_warn("what came with %s is not used: %s", text, why);
+    else
+        fc_info("what was learned of %s came with it", text);
 }

@@ -24,6 +24,16 @@
 #define PROFILE_S                                                              \
     (90 * 86400u) /* profiles of guests gone so long are dropped */
 
+/* Each guest that is here has an even part of it. */
+static void share_adapting(struct fc_daemon *d)
+{
+    unsigned guests = 0;
+    for (const struct fc_armed_guest *a = d->armed; a; a = a->next)
+        guests += a->guest != NULL;
+    double percent = fc_settings_double(&d->settings, FC_SET_ADAPT_SHARE);
+    d->env.adapt_share = (float)(percent / 100 / (guests ? guests : 1));
+}
+
 static void on_second(evutil_socket_t fd, short what, void *arg)
 {
     struct fc_daemon *d = arg;
@@ -44,6 +54,7 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
         fc_blocktrace_tick(d->blocktrace,
                            fc_settings_text(&d->settings, FC_SET_BLOCK_TRACE),
                            now);
+    share_adapting(d);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -114,9 +125,10 @@ static void open_db(struct fc_daemon *d)
         rc = fc_armed_db_each(d->db, arm_again, d);
     if (!rc)
         fc_armed_db_calibration(d->db, &d->calibration);
-    if (!rc &&
-        fc_armed_db_profile_prune(d->db, (uint64_t)time(NULL) - PROFILE_S) < 0)
-        fc_warn("%s: cannot drop the profiles of guests long gone",
+    uint64_t before_s = (uint64_t)time(NULL) - PROFILE_S;
+    if (!rc && (fc_armed_db_profile_prune(d->db, before_s) < 0 ||
+                fc_armed_db_learned_prune(d->db, before_s) < 0))
+        fc_warn("%s: cannot drop what is known of guests long gone",
                 d->config->armed_dir);
     if (rc)
         fc_error(
@@ -202,6 +214,7 @@ static int set_up(struct fc_daemon *d)
         .uid = c->keeper_uid,
         .gid = c->keeper_gid,
         .closed = fc_daemon_channel_closed,
+        .model = fc_daemon_model,
         .user = d,
     };
     rc = fc_keepers_new(&keepers, &d->keepers);

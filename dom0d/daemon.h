@@ -187,6 +187,10 @@ void fc_control_prepare(struct fc_daemon *d, struct fc_client *client,
 void fc_control_prepare_gone(struct fc_daemon *d, struct fc_client *client);
 void fc_control_prepare_free(struct fc_daemon *d); /* all that are under way */
 void fc_daemon_channel_closed(void *user, uint64_t id);
+/* What another host knows of a guest that comes from there: kept when it is
+ * what it should be, and the guest is not armed and running here. */
+void fc_daemon_model(void *user, const uint8_t *uuid, const uint8_t *bytes,
+                     size_t len);
 
 /* What the predictor knows: control_predict.c */
 void fc_control_rank(struct fc_daemon *d, struct fc_client *client,

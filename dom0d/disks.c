@@ -52,7 +52,6 @@ void fc_disks_hold_free(struct fc_disk_hold *h)
             s->hold_count--;
             break;
         }
-    (void)fc_blocktrace_want(s->daemon->blocktrace, h->uuid, false);
     fc_disk_job_leave(h->job);
     fc_blocktrace_want(s->daemon->blocktrace, h->uuid, false);
     json_object_put(h->last);
@@ -369,35 +368,6 @@ static void tick_hold(struct fc_disk_hold *h, uint64_t now_ms)
         fc_disks_hold_free(h);
 }
 
-#define ORDER_MS 10000u /* between two orders of the same job */
-
-/* What the guest is likely to read goes first. */
-static void order_blocks(struct fc_disk_hold *h, uint64_t now_ms)
-{
-    struct fc_daemon *d = h->disks->daemon;
-    struct fc_job_args args = { .env = NULL };
-    if (!h->job || !d->blocktrace || now_ms < h->order_ms)
-        return;
-    h->order_ms = now_ms + ORDER_MS;
-    /* after every order of ours a setting may have changed: then some blocks
-     * are others than were meant, which costs nothing but their place */
-    fc_disks_job_args(h->disks, h->uuid, &args);
-    (void)fc_blocktrace_want(d->blocktrace, h->uuid, true);
-    struct json_object *disks = fc_disk_job_disks(h->job);
-    for (size_t i = 0; i < json_object_array_length(disks); i++) {
-        struct json_object *o = json_object_array_get_idx(disks, i);
-        const char *vdev = fc_json_str(o, "vdev", "");
-        uint64_t size = (uint64_t)fc_json_int(o, "size", 0);
-        uint32_t *block, count;
-        if (fc_blocktrace_order(d->blocktrace, h->uuid, vdev, args.block_bytes,
-                                size, &block, &count))
-            continue; /* nothing is known of it */
-        (void)fc_disk_job_set_order(h->job, vdev, block, count);
-        free(block);
-    }
-    json_object_put(disks);
-}
-
 void fc_disks_tick(struct fc_disks *s, uint64_t now_ms)
 {
     if (!s)
@@ -408,7 +378,6 @@ void fc_disks_tick(struct fc_disks *s, uint64_t now_ms)
         (unsigned)fc_settings_u64(set, FC_SET_DISK_LINGER) * 1000);
     for (struct fc_disk_hold *h = s->holds, *next; h; h = next) {
         next = h->next;
-        order_blocks(h, now_ms);
         tick_hold(h, now_ms);
     }
     fc_incoming_tick(s->incoming, now_ms);

@@ -10,6 +10,7 @@
 #include "err.h"
 #include "io.h"
 #include "log.h"
+#include "luggage.h"
 
 /* Until a migration has shown it: suspend and resume, which no page count
  * explains, and how much longer a page takes a migration than the worker. */
@@ -282,6 +283,7 @@ void fc_guest_tick(struct fc_guest *g, uint64_t now_ms)
     if (rc && !g->trouble)
         fc_pagetab_blind(&g->pages);
     g->trouble = rc;
+    fc_scorer_engine_adapt(&g->scorer, g->env->adapt_share);
     fc_predict_tick(&g->predict, &g->sampler, g->name, now_ms,
                     (uint64_t)time(NULL));
     tell_migration(g, now_ms);
@@ -312,6 +314,19 @@ void fc_guest_release(struct fc_guest *g, uint64_t now_ms)
     g->sampler.paused = true;
     fc_sampler_resume(&g->sampler, now_ms);
     fc_stager_release(&g->stager);
+}
+
+void fc_guest_send_model(struct fc_guest *g)
+{
+    uint8_t *bytes = NULL;
+    size_t len;
+    int rc = fc_luggage_pack(&g->predict, &bytes, &len);
+    if (!rc)
+        fc_uplink_model(g->uplink, bytes, len);
+    else
+        fc_warn("%s: what is known of it does not go with it: %s", g->name,
+                fc_strerror(rc));
+    free(bytes);
 }
 
 unsigned fc_guest_in_flight(const struct fc_guest *g)

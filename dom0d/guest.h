@@ -46,6 +46,7 @@ struct fc_guest_env {
     struct fc_armed_db *db; /* NULL: nothing is kept */
     const struct fc_xenwatch_ops *watch;
     void *watch_user;
+    float adapt_share; /* of a core, for each guest's GRU */
 };
 
 struct fc_guest {
@@ -111,6 +112,9 @@ void fc_guest_job_done(struct fc_guest *g, struct fc_job *job, uint64_t now_ms);
  * open, PUTs in flight may still be acknowledged. */
 void fc_guest_hold(struct fc_guest *g);
 void fc_guest_release(struct fc_guest *g, uint64_t now_ms);
+
+/* Sends what is known of it to the destination: it goes there. */
+void fc_guest_send_model(struct fc_guest *g);
 
 /* PUTs that are not acknowledged yet. */
 unsigned fc_guest_in_flight(const struct fc_guest *g);

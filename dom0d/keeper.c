@@ -35,6 +35,7 @@
 #define STATUS_MS 100u
 #define TICK_MS 1000
 #define END_MS 1000u      /* for the last frames to go out */
+#define MODEL_WAITS 20u   /* each as long as a status may take */
 #define LOG_BURST 20u     /* lines */
 #define LOG_EVERY_MS 500u /* a line more */
 
@@ -86,6 +87,40 @@ static void tell_closed(struct fc_keeper *k)
         memmove(k->closed, k->closed + 1,
                 k->closed_count * sizeof(k->closed[0]));
     }
+}
+
+void fc_keeper_model(struct fc_keeper *k, const uint8_t *body, uint32_t len)
+{
+    uint8_t *copy = len ? malloc(len) : NULL;
+    if (!copy)
+        return; /* the guest is learned anew, then */
+    memcpy(copy, body, len);
+    free(k->model);
+    k->model = copy;
+    k->model_len = len;
+    k->model_at = 0;
+}
+
+/* The keeper looks at none of it. False: there is more to tell. */
+static bool tell_model(struct fc_keeper *k)
+{
+    static struct fc_keeper_event e; /* too large a stack */
+    while (k->model) {
+        uint32_t left = k->model_len - k->model_at;
+        e.type = FC_KEEPER_MODEL;
+        e.model.total = k->model_len;
+        e.model.at = k->model_at;
+        e.model.len = left < FC_KEEPER_PART ? left : FC_KEEPER_PART;
+        memcpy(e.model.bytes, k->model + k->model_at, e.model.len);
+        if (send_event(k, &e))
+            return false;
+        k->model_at += e.model.len;
+        if (k->model_at == k->model_len) {
+            free(k->model);
+            k->model = NULL;
+        }
+    }
+    return true;
 }
 
 static unsigned channels_in(const struct fc_keeper *k,
@@ -280,6 +315,7 @@ static void loop(struct fc_keeper *k)
         else if (k->now_ms - k->alone_ms >= k->args.linger_ms)
             fc_keeper_end(k, FC_BYE_DISARMED, "");
         tell_closed(k);
+        tell_model(k);
         tell_status(k, false);
         if (k->ending &&
             (!channels_in(k, FC_CHAN_HELLO) || k->now_ms >= k->end_by_ms))
@@ -329,6 +365,8 @@ int fc_keeper_run(const struct fc_keeper_args *args)
         fc_keeper_log(&k, FC_LOG_ERROR, "a keeper ends: %s",
                       fc_strerror(FC_ENOMEM));
     tell_closed(&k);
+    for (unsigned i = 0; i < MODEL_WAITS && !k.orphan && !tell_model(&k); i++)
+        fc_wait_writable(k.args.sock, STATUS_MS);
     if (!k.orphan)
         tell_status(&k, true);
     return k.failed ? 1 : 0;

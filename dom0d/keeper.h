@@ -65,6 +65,7 @@ enum fc_keeper_event_type {
     FC_KEEPER_STATUS = 1,
     FC_KEEPER_LOG = 2,
     FC_KEEPER_CLOSED = 3, /* the keeper let a channel go */
+    FC_KEEPER_MODEL = 4,  /* a part of a MODEL frame's body */
 };
 
 /* At most ten a second, and one last before the keeper ends. */
@@ -83,6 +84,7 @@ struct fc_keeper_status {
 };
 
 #define FC_KEEPER_TEXT 256u
+#define FC_KEEPER_PART 8192u /* bytes of a MODEL's body in one packet */
 
 struct fc_keeper_event {
     enum fc_keeper_event_type type;
@@ -95,11 +97,15 @@ struct fc_keeper_event {
         struct {
             uint64_t id;
         } closed;
+        struct {
+            uint32_t total, at, len; /* at + len at most total */
+            uint8_t bytes[FC_KEEPER_PART];
+        } model;
     };
 };
 
 /* Longest packet from a keeper. */
-#define FC_KEEPER_PACKET 512u
+#define FC_KEEPER_PACKET (512u + FC_KEEPER_PART)
 
 /* One packet of a keeper, which is not trusted. 0 or FC_EFORMAT. */
 int fc_keeper_event_parse(const void *packet, size_t len,

@@ -302,6 +302,9 @@ static void act(struct fc_keeper *k, struct fc_keeper_chan *c)
         break;
     case FC_CHANNEL_PONG:
         break;
+    case FC_CHANNEL_MODEL:
+        fc_keeper_model(k, c->body, c->head.length);
+        break;
     case FC_CHANNEL_BYE:
         on_bye(k, c);
         break;
@@ -322,6 +325,8 @@ static uint32_t longest(const struct fc_keeper_chan *c)
         return PUT_HEADER + FC_BATCH_MAX_BYTES;
     if (c->state == FC_CHAN_OPEN && c->head.type == FC_CHANNEL_DROP)
         return FC_CHANNEL_MAX_PFNS * (uint32_t)sizeof(uint64_t);
+    if (c->state == FC_CHAN_OPEN && c->head.type == FC_CHANNEL_MODEL)
+        return FC_CHANNEL_MAX_MODEL;
     return SMALL_BODY;
 }
 

@@ -57,6 +57,9 @@ struct fc_keeper {
     unsigned closed_count;
     struct fc_keeper_status sent; /* the last status, and when */
     uint64_t sent_ms;
+    /* The last MODEL, as far as the daemon was not given it yet. */
+    uint8_t *model;
+    uint32_t model_len, model_at;
     unsigned log_credit;
     uint64_t log_credit_ms;
     uint64_t received_bytes;
@@ -73,6 +76,9 @@ struct fc_keeper {
 void fc_keeper_log(struct fc_keeper *k, int level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void fc_keeper_closed(struct fc_keeper *k, uint64_t id);
+
+/* Passes a copy of a MODEL's body on, in place of one before. */
+void fc_keeper_model(struct fc_keeper *k, const uint8_t *body, uint32_t len);
 
 /* A reason to free the store came: BYE to all channels, then the end. */
 void fc_keeper_end(struct fc_keeper *k, enum fc_channel_bye reason,

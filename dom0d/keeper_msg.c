@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "channel.h"
 #include "err.h"
 #include "wire.h"
 
@@ -60,6 +61,11 @@ size_t fc_keeper_event_make(const struct fc_keeper_event *event, uint8_t *out)
         fc_put_u32(&w, 0);
         fc_put_u64(&w, event->closed.id);
         break;
+    case FC_KEEPER_MODEL:
+        fc_put_u32(&w, event->model.total);
+        fc_put_u32(&w, event->model.at);
+        fc_put_bytes(&w, event->model.bytes, event->model.len);
+        break;
     }
     return fc_writer_used(&w);
 }
@@ -90,6 +96,16 @@ int fc_keeper_event_parse(const void *packet, size_t len,
         e.closed.id = fc_get_u64(&r);
         if (detail)
             return FC_EFORMAT;
+        break;
+    case FC_KEEPER_MODEL:
+        e.model.total = detail;
+        e.model.at = fc_get_u32(&r);
+        e.model.len = (uint32_t)fc_reader_left(&r);
+        if (r.bad || !e.model.len || e.model.len > FC_KEEPER_PART ||
+            detail > FC_CHANNEL_MAX_MODEL || e.model.len > detail ||
+            e.model.at > detail - e.model.len)
+            return FC_EFORMAT;
+        memcpy(e.model.bytes, fc_get_bytes(&r, e.model.len), e.model.len);
         break;
     default:
         return FC_EFORMAT;

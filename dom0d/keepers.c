@@ -35,6 +35,8 @@ struct keeper {
     struct event *event;
     struct fc_keeper_status status;
     uint64_t channel[FC_KEEPER_CHANNELS]; /* ids given to it; 0: none */
+    uint8_t *model; /* of a MODEL so far; NULL: none is coming */
+    uint32_t model_total, model_have;
     struct keeper *next;
 };
 
@@ -78,6 +80,7 @@ static void dispose(struct keeper *one)
         event_free(one->event);
     fc_close(&one->sock);
     fc_close(&one->store_fd);
+    free(one->model);
     free(one);
 }
 
@@ -125,6 +128,28 @@ static void on_ended(void *user, pid_t pid, int status)
     over(user);
 }
 
+/* Parts come in order, or the whole is dropped. */
+static void take_model(struct keeper *one, const struct fc_keeper_event *e)
+{
+    struct fc_keepers *k = one->all;
+    if (!e->model.at) {
+        free(one->model);
+        one->model = malloc(e->model.total);
+        one->model_total = e->model.total;
+        one->model_have = 0;
+    }
+    if (!one->model || e->model.at != one->model_have ||
+        e->model.total != one->model_total)
+        return;
+    memcpy(one->model + one->model_have, e->model.bytes, e->model.len);
+    one->model_have += e->model.len;
+    if (one->model_have < one->model_total)
+        return;
+    k->args.model(k->args.user, one->uuid, one->model, one->model_total);
+    free(one->model);
+    one->model = NULL;
+}
+
 static void take_event(struct keeper *one, const struct fc_keeper_event *e)
 {
     switch (e->type) {
@@ -139,6 +164,9 @@ static void take_event(struct keeper *one, const struct fc_keeper_event *e)
         break;
     case FC_KEEPER_CLOSED:
         channel_closed(one, e->closed.id);
+        break;
+    case FC_KEEPER_MODEL:
+        take_model(one, e);
         break;
     }
 }

@@ -29,6 +29,9 @@ struct fc_keepers_args {
     /* A channel given under this id was let go. Not called from within
      * fc_keepers_receive(). */
     void (*closed)(void *user, uint64_t id);
+    /* A source sent what it knows of its guest; nobody has looked at it. */
+    void (*model)(void *user, const uint8_t *uuid, const uint8_t *bytes,
+                  size_t len);
     void *user;
 };
 

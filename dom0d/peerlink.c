@@ -179,6 +179,7 @@ static const char *on_frame(struct fc_peerlink *l, enum fc_channel_type type,
     case FC_CHANNEL_HELLO:
     case FC_CHANNEL_PUT:
     case FC_CHANNEL_DROP:
+    case FC_CHANNEL_MODEL:
         break;
     }
     return "a frame that only a source sends";

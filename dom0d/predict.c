@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "armed.h"
 #include "err.h"
@@ -21,7 +22,9 @@
 #define HINTS_MS 5000u
 #define HINTS_LOOKED_AT (2 * FC_HINTS_MAX) /* keys, good ones or not */
 #define HOUR_S 3600u
-#define LIST_ROOM 65536u /* regions, 4 GiB of active memory a list */
+#define LIST_ROOM 8192u   /* regions, 512 MiB: more than is staged in a second \
+                           */
+#define LEARNED_LISTS 30u /* seconds, about */
 #define LIST_RISK 0.05f
 #define TRUST_MS 60000u /* between two lines in the log */
 #define HEAT_SAMPLE 64u /* pages of a cell */
@@ -41,6 +44,25 @@ static void take_profile(struct fc_predict *p)
     if (rc && rc != FC_ENOENT)
         fc_warn("a guest's profile begins anew, the one on disk cannot be "
                 "used: %s",
+                *why ? why : fc_strerror(rc));
+}
+
+/* What was learned of it before, here or where it came from. */
+static void take_learned(struct fc_predict *p)
+{
+    uint8_t *bytes = NULL;
+    size_t len = 0;
+    char why[120] = "";
+    if (!p->args.db || !fc_scorer_engine(p->args.scorer))
+        return;
+    int rc = fc_armed_db_learned(p->args.db, p->args.uuid, &bytes, &len);
+    if (!rc)
+        rc = fc_scorer_engine_recall(p->args.scorer, bytes, len, why,
+                                     sizeof(why));
+    free(bytes);
+    if (rc && rc != FC_ENOENT)
+        fc_warn("learning a guest begins with the weights that ship, what was "
+                "learned cannot be used: %s",
                 *why ? why : fc_strerror(rc));
 }
 
@@ -71,12 +93,38 @@ void fc_predict_init(struct fc_predict *p, const struct fc_predict_args *args,
     p->observed_ms = p->saved_ms = p->listed_ms = now_ms;
     fc_hints_init(&p->hints);
     take_profile(p);
+    take_learned(p);
     open_lists(p);
+}
+
+int fc_predict_learned(const struct fc_predict *p, uint8_t **bytes_r,
+                       size_t *len_r)
+{
+    return fc_scorer_engine_keep(p->args.scorer, (uint64_t)time(NULL), bytes_r,
+                                 len_r);
+}
+
+/* Nothing was learned before the lists were made a few times. */
+static void save_learned(struct fc_predict *p)
+{
+    uint8_t *bytes = NULL;
+    size_t len;
+    if (!p->args.db || p->lists_made < LEARNED_LISTS ||
+        !fc_scorer_engine(p->args.scorer))
+        return;
+    int rc = fc_predict_learned(p, &bytes, &len);
+    if (!rc)
+        rc = fc_armed_db_learned_put(p->args.db, p->args.uuid, bytes, len,
+                                     (uint64_t)time(NULL));
+    free(bytes);
+    if (rc)
+        fc_warn("cannot keep what was learned of a guest: %s", fc_strerror(rc));
 }
 
 static void save(struct fc_predict *p, uint64_t now_ms)
 {
     p->saved_ms = now_ms;
+    save_learned(p);
     if (!p->unsaved || !p->args.db)
         return;
     p->unsaved = false;
@@ -139,6 +187,7 @@ static void make_lists(struct fc_predict *p, const struct fc_sampler *sampler,
         return;
     fc_lists_tick(p->lists, engine, (uint32_t)(now_ms - p->listed_ms), now_ms);
     p->scores = sampler->scores;
+    p->lists_made++;
     p->listed_ms = now_ms;
     tell_trust(p, engine, name, now_ms);
 }

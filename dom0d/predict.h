@@ -39,7 +39,7 @@ struct fc_predict {
     struct fc_lists *lists; /* NULL: the scorer is none that has regions */
     struct fc_rates rates;  /* of the last second */
     uint64_t scores;        /* the sampler's, when lists were made last */
-    uint64_t listed_ms, told_ms;
+    uint64_t lists_made, listed_ms, told_ms;
     uint64_t observed_ms, hints_ms, saved_ms; /* when that was done last */
     bool unsaved, hint_refused;
 };
@@ -48,7 +48,7 @@ struct fc_predict {
 void fc_predict_init(struct fc_predict *p, const struct fc_predict_args *args,
                      uint64_t now_ms);
 
-/* Writes the profile down. */
+/* Writes down the profile, and what was learned. */
 void fc_predict_dispose(struct fc_predict *p);
 
 /* What the domain list says now, once a second. */
@@ -64,6 +64,10 @@ void fc_predict_tick(struct fc_predict *p, const struct fc_sampler *sampler,
 /* What the guest does now, by its sampler. False: not known yet. */
 bool fc_predict_load(const struct fc_sampler *sampler,
                      struct fc_profile_load *load_r);
+
+/* What was learned of the guest, as fc_scorer_engine_keep(). */
+int fc_predict_learned(const struct fc_predict *p, uint8_t **bytes_r,
+                       size_t *len_r);
 
 #define FC_PREDICT_HOURS 168u
 

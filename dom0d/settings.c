@@ -73,6 +73,10 @@ static const struct key keys[FC_SETTINGS] = {
     [FC_SET_SCORER] = { "scorer", true, TEXT, "", 0, 0, "mixture",
                         "how the chance of a write is estimated: mixture, "
                         "ewma or frequency; read when a guest is armed" },
+    [FC_SET_ADAPT_SHARE] = { "adapt_share_percent", false, FRACTION, "percent",
+                             0, 100, "5",
+                             "most of a core for adapting the GRU to the armed "
+                             "guests, all together; 0: it stays as it ships" },
     [FC_SET_STAGE_RATE] = { "stage_rate_bytes", true, BYTES, "bytes/s", 0,
                             1024 * GIB, "8M",
                             "most to send for staging; 0: no limit" },

@@ -385,6 +385,17 @@ void fc_uplink_drop(struct fc_uplink *u, const uint64_t *pfns, uint32_t count)
     }
 }
 
+void fc_uplink_model(struct fc_uplink *u, const void *bytes, size_t len)
+{
+    for (unsigned i = 0; i < u->nslots && len <= FC_CHANNEL_MAX_MODEL; i++) {
+        struct fc_peerlink *l = &u->slots[i].link;
+        if (l->state != FC_PEERLINK_UP)
+            continue;
+        (void)fc_peerlink_send(l, FC_CHANNEL_MODEL, bytes, len);
+        return;
+    }
+}
+
 void fc_uplink_status(const struct fc_uplink *u, struct fc_uplink_status *s)
 {
     memset(s, 0, sizeof(*s));

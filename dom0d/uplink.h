@@ -78,6 +78,10 @@ int fc_uplink_put(struct fc_uplink *u, uint8_t *memory, uint8_t *batch,
 /* Tells the destination to let pages go. Nothing when no channel is open. */
 void fc_uplink_drop(struct fc_uplink *u, const uint64_t *pfns, uint32_t count);
 
+/* Sends what is known of the guest along (docs/formats/channel.md), on the
+ * first open channel. Nothing when none is. */
+void fc_uplink_model(struct fc_uplink *u, const void *bytes, size_t len);
+
 struct fc_uplink_status {
     unsigned channels; /* open */
     unsigned puts;     /* in flight */

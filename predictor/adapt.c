@@ -24,10 +24,12 @@
 #define WARM 8u     /* steps without labels: the state begins at zero */
 #define RATE 1e-4f  /* of Adam's: a thirtieth of the offline training's */
 #define MAX_NORM 1.0f
-#define DRAW_BACK 1e-3f  /* of the distance to the start, each update */
-#define MISS_WEIGHT 4.0f /* added for a label that was foretold quite wrongly  \
-                          */
+#define DRAW_BACK 1e-3f /* of the distance to the start, each update */
+#define MISS_WEIGHT                                                            \
+    4.0f /* added for a label that was foretold quite wrongly                  \
+          */
 #define LOSS_KEEP 0.95
+#define LEAST_SHARE 1e-4
 
 struct batch {
     float *x, *label, *weight;
@@ -37,10 +39,10 @@ struct batch {
 struct fc_adapt {
     struct fc_gru_model *start;
     struct fc_gru_trainer trainer; /* the thread's */
-    float share;
     pthread_t thread;
 
     pthread_mutex_t lock; /* of all below */
+    float share;
     pthread_cond_t wake;
     bool stop;
     struct batch batch[2];
@@ -74,7 +76,7 @@ static struct fc_gru_model *learn(struct fc_adapt *a, const struct batch *b,
                                   double *loss_r)
 {
     struct fc_gru_trainer *t = &a->trainer;
-    struct fc_gru_batch batch = { FC_ADAPT_STEPS, COLUMNS,   b->x,
+    struct fc_gru_batch batch = { FC_ADAPT_STEPS, COLUMNS,   b->x, NULL,
                                   b->label,       b->weight, NULL };
     struct fc_gru_model *model;
 
@@ -115,7 +117,8 @@ static void *run(void *arg)
         }
         a->stats.cpu_s = clock_s(CLOCK_THREAD_CPUTIME_ID);
         a->stats.wall_s = clock_s(CLOCK_MONOTONIC) - born;
-        rest(a, (a->stats.cpu_s - from) * (1 / a->share - 1));
+        double share = fmax(a->share, LEAST_SHARE);
+        rest(a, (a->stats.cpu_s - from) * (1 / share - 1));
     }
     pthread_mutex_unlock(&a->lock);
     return NULL;
@@ -197,6 +200,13 @@ void fc_adapt_free(struct fc_adapt *a)
     dispose(a);
 }
 
+void fc_adapt_set_share(struct fc_adapt *a, float share)
+{
+    pthread_mutex_lock(&a->lock);
+    a->share = fminf(fmaxf(share, 0), 1);
+    pthread_mutex_unlock(&a->lock);
+}
+
 static void put_window(struct batch *b, uint32_t inputs,
                        const struct fc_adapt_window *w)
 {
@@ -220,7 +230,7 @@ bool fc_adapt_offer(struct fc_adapt *a, const struct fc_adapt_window *w)
 {
     pthread_mutex_lock(&a->lock);
     struct batch *b = &a->batch[a->filling];
-    bool room = b->columns < COLUMNS;
+    bool room = b->columns < COLUMNS && a->share > 0;
     if (room)
         put_window(b, a->start->shape.inputs, w);
     a->stats.offered++;
@@ -245,4 +255,12 @@ struct fc_adapt_stats fc_adapt_stats(struct fc_adapt *a)
     struct fc_adapt_stats stats = a->stats;
     pthread_mutex_unlock(&a->lock);
     return stats;
+}
+
+size_t fc_adapt_bytes(const struct fc_adapt *a)
+{
+    size_t cells = (size_t)FC_ADAPT_STEPS * COLUMNS;
+    size_t batch =
+        cells * (a->start->shape.inputs + 2 * FC_GRU_OUTPUTS) * sizeof(float);
+    return sizeof(*a) + 2 * batch + fc_gru_trainer_bytes(&a->trainer);
 }

@@ -39,6 +39,10 @@ struct fc_adapt_stats {
 int fc_adapt_new(struct fc_gru_model *start, float share,
                  struct fc_adapt **adapt_r);
 
+/* Another share, from the next update on; 0: none is made, and no window
+ * taken. Any thread. */
+void fc_adapt_set_share(struct fc_adapt *adapt, float share);
+
 /* Stops the thread, within one update's time. NULL is fine. */
 void fc_adapt_free(struct fc_adapt *adapt);
 
@@ -50,5 +54,8 @@ bool fc_adapt_offer(struct fc_adapt *adapt,
 struct fc_gru_model *fc_adapt_model(struct fc_adapt *adapt);
 
 struct fc_adapt_stats fc_adapt_stats(struct fc_adapt *adapt);
+
+/* Memory that it takes at most. */
+size_t fc_adapt_bytes(const struct fc_adapt *adapt);
 
 #endif

@@ -6,8 +6,9 @@
 #include "engine.h"
 #include "err.h"
 
-#define RECENT_MS 60000u /* as long as the engine lets the GRU step a region   \
-                          */
+#define RECENT_MS                                                              \
+    60000u /* as long as the engine lets the GRU step a region                 \
+            */
 
 /* The finalizer of splitmix64: spreads neighbours over all values. */
 static uint64_t spread(uint64_t z)
@@ -24,6 +25,10 @@ static int grow(struct fc_dataset *d)
     if (!x)
         return FC_ENOMEM;
     d->x = x;
+    float *now = realloc(d->now, (size_t)room * d->inputs * sizeof(*now));
+    if (!now)
+        return FC_ENOMEM;
+    d->now = now;
     uint8_t *label = realloc(d->label, room);
     if (!label)
         return FC_ENOMEM;
@@ -46,34 +51,30 @@ static void thin(struct fc_dataset *d)
             continue;
         memmove(d->x + (size_t)kept * d->inputs, d->x + (size_t)i * d->inputs,
                 d->inputs * sizeof(*d->x));
+        memmove(d->now + (size_t)kept * d->inputs,
+                d->now + (size_t)i * d->inputs, d->inputs * sizeof(*d->now));
         d->label[kept] = d->label[i];
         d->region[kept++] = d->region[i];
     }
     d->rows = kept;
 }
 
-static int add_row(struct fc_dataset *d, const struct fc_replay *replay,
-                   const struct fc_region_ref *ref, const float *x)
+static int add_row(struct fc_dataset *d, const struct fc_region_ref *ref,
+                   const float *x)
 {
     if (spread(ref->first) > d->keep)
         return 0;
     if (d->rows == d->room && grow(d))
         return FC_ENOMEM;
-    uint8_t label = 0;
-    /* near the trace's end only touches are known, half a truth: nothing is */
-    for (unsigned z = 0; z < FC_GRU_OUTPUTS; z++)
-        if (fc_replay_labelled(replay, z)) {
-            bool touched = fc_replay_touched(replay, z, ref->first, ref->pages);
-            label |= (uint8_t)((touched ? 17u : 16u) << z);
-        }
     memcpy(d->x + (size_t)d->rows * d->inputs, x, d->inputs * sizeof(*x));
-    d->label[d->rows] = label;
+    memcpy(d->now + (size_t)d->rows * d->inputs, x, d->inputs * sizeof(*x));
+    d->label[d->rows] = 0;
     d->region[d->rows++] = ref->first;
     return 0;
 }
 
-static int add_step(struct fc_dataset *d, const struct fc_replay *replay,
-                    struct fc_engine *engine, uint32_t recent)
+static int add_step(struct fc_dataset *d, struct fc_engine *engine,
+                    uint32_t recent)
 {
     uint32_t n = fc_engine_active(engine);
     const struct fc_region_ref *ref = fc_engine_regions(engine);
@@ -81,12 +82,41 @@ static int add_step(struct fc_dataset *d, const struct fc_replay *replay,
 
     if (n && (!ref || !x))
         return FC_ENOMEM;
-    for (uint32_t i = 0; i < n; i++)
-        if (ref[i].quiet <= recent &&
-            add_row(d, replay, &ref[i], x + (size_t)i * d->inputs))
-            return FC_ENOMEM;
     while (d->rows > d->cap)
         thin(d);
+    d->step = d->rows;
+    for (uint32_t i = 0; i < n; i++, x += d->inputs) {
+        bool twice = x[FC_FEATURE_GAP_LAST] > 0; /* touched, at least */
+        if (ref[i].quiet <= recent && twice && add_row(d, &ref[i], x))
+            return FC_ENOMEM;
+    }
+    return 0;
+}
+
+/* The rows of the last step get what is asked of them. A region that has left
+ * its place since (few do) stays without a label. */
+static int ask(struct fc_dataset *d, const struct fc_replay *replay,
+               struct fc_engine *engine)
+{
+    uint32_t n = fc_engine_active(engine), row = d->step;
+    const struct fc_region_ref *ref = fc_engine_regions(engine);
+    const float *x = fc_engine_features(engine);
+
+    if (n && (!ref || !x))
+        return FC_ENOMEM;
+    for (uint32_t i = 0; i < n && row < d->rows; i++) {
+        if (ref[i].first != d->region[row])
+            continue;
+        /* near the trace's end only touches are known, half a truth */
+        for (unsigned z = 0; z < FC_GRU_OUTPUTS; z++)
+            if (fc_replay_labelled(replay, z)) {
+                bool touched =
+                    fc_replay_touched(replay, z, ref[i].first, ref[i].pages);
+                d->label[row] |= (uint8_t)((touched ? 17u : 16u) << z);
+            }
+        memcpy(d->now + (size_t)row++ * d->inputs, x + (size_t)i * d->inputs,
+               d->inputs * sizeof(*x));
+    }
     return 0;
 }
 
@@ -136,7 +166,7 @@ static int play(struct fc_dataset *d, struct fc_replay *replay,
         .tick_ms = info->tick_ms,
     };
     struct fc_engine *engine = NULL;
-    uint32_t every = step_ms / info->tick_ms;
+    uint32_t every = step_ms / info->tick_ms, asked = 0;
 
     every = every ? every : 1;
     memcpy(config.horizon_ms, info->horizon_ms, sizeof(config.horizon_ms));
@@ -145,9 +175,14 @@ static int play(struct fc_dataset *d, struct fc_replay *replay,
         rc = fc_replay_step(replay, engine, problem);
         if (rc <= 0)
             break;
-        rc = fc_replay_tick(replay) % every == 0
-                 ? add_step(d, replay, engine, RECENT_MS / info->tick_ms)
-                 : 0;
+        uint32_t tick = fc_replay_tick(replay);
+        if (tick % every == 0) {
+            rc = add_step(d, engine, RECENT_MS / info->tick_ms);
+            asked = tick + (uint32_t)(spread(tick) % every);
+        }
+        if (rc >= 0 && tick == asked)
+            rc = ask(d, replay, engine);
+        rc = rc < 0 ? rc : 0;
     }
     fc_engine_destroy(engine);
     return rc;
@@ -168,6 +203,8 @@ int fc_dataset_load(struct fc_dataset *d, const char *path, uint32_t step_ms,
         return rc;
     *info_r = *fc_replay_info(replay);
     rc = play(d, replay, step_ms, problem);
+    while (rc == 0 && d->rows > d->cap)
+        thin(d);
     fc_replay_close(replay);
     return rc ? rc : order_rows(d);
 }
@@ -175,6 +212,7 @@ int fc_dataset_load(struct fc_dataset *d, const char *path, uint32_t step_ms,
 void fc_dataset_dispose(struct fc_dataset *d)
 {
     free(d->x);
+    free(d->now);
     free(d->label);
     free(d->region);
     free(d->order);
@@ -184,7 +222,8 @@ void fc_dataset_dispose(struct fc_dataset *d)
 
 void fc_dataset_window(const struct fc_dataset *d, const uint64_t pick[2],
                        uint32_t steps, uint32_t warm, uint32_t column,
-                       uint32_t columns, float *x, float *label, float *weight)
+                       uint32_t columns, float *x, float *now, float *label,
+                       float *weight)
 {
     /* a row, so that a region counts by its length; its region by bisection */
     uint32_t row = (uint32_t)(pick[0] % d->rows), low = 0, high = d->regions;
@@ -199,11 +238,16 @@ void fc_dataset_window(const struct fc_dataset *d, const uint64_t pick[2],
         size_t cell = (size_t)step * columns + column;
         bool there = step < length;
         uint32_t from = there ? d->order[first + skip + step] : 0;
-        if (there)
+        size_t bytes = d->inputs * sizeof(*x);
+        if (there) {
             memcpy(x + cell * d->inputs, d->x + (size_t)from * d->inputs,
-                   d->inputs * sizeof(*x));
-        else
-            memset(x + cell * d->inputs, 0, d->inputs * sizeof(*x));
+                   bytes);
+            memcpy(now + cell * d->inputs, d->now + (size_t)from * d->inputs,
+                   bytes);
+        } else {
+            memset(x + cell * d->inputs, 0, bytes);
+            memset(now + cell * d->inputs, 0, bytes);
+        }
         bool counts = there && (skip == 0 || step >= warm);
         for (unsigned z = 0; z < FC_GRU_OUTPUTS; z++) {
             unsigned bits = there ? d->label[from] : 0;

@@ -6,15 +6,19 @@
 #include "replay.h"
 
 /*
- * What a trace has to teach a GRU: the features of its regions, a row at each
- * of the GRU's steps, with what came afterwards. One thread.
+ * What a trace has to teach a GRU: the features of its regions at each of the
+ * GRU's steps, and at some tick before the next one, with what came after that:
+ * the read-out works at each tick with the state of the last step. One thread.
  */
 struct fc_dataset {
     uint32_t inputs, rows, room, cap;
-    uint64_t keep;    /* regions whose hash is at most this are kept */
-    float *x;         /* [rows][inputs] */
-    uint8_t *label;   /* bit i: touched within horizon i; bit 4 + i: known */
+    uint64_t keep;  /* regions whose hash is at most this are kept */
+    float *x;       /* [rows][inputs], at the step */
+    float *now;     /* the same a little later, before the next step */
+    uint8_t *label; /* from then on, bit i: touched within horizon i; bit 4 + i:
+                       known */
     uint64_t *region; /* [rows] first page or extent */
+    uint32_t step;    /* first row of the last step; rows by slot */
     /* rows by region and time, and where each region's begin in `order` */
     uint32_t *order, *start;
     uint32_t regions; /* `start` has one more */
@@ -39,6 +43,7 @@ void fc_dataset_dispose(struct fc_dataset *d);
  */
 void fc_dataset_window(const struct fc_dataset *d, const uint64_t pick[2],
                        uint32_t steps, uint32_t warm, uint32_t column,
-                       uint32_t columns, float *x, float *label, float *weight);
+                       uint32_t columns, float *x, float *now, float *label,
+                       float *weight);
 
 #endif

@@ -32,7 +32,8 @@
 #define AHEAD_EXTENTS 8u /* made active before a stream that is followed */
 
 static const char *const names[FC_SCORERS + 2] = {
-    "lru", "ewma", "frequency", "markov", "readahead", "lr", "gru", "mixture",
+    "lru", "ewma", "frequency", "markov",  "readahead",
+    "lr",  "gru",  "tuned",     "mixture",
 };
 
 const char *fc_scorer_name(enum fc_scorer_id id)
@@ -44,7 +45,7 @@ bool fc_engine_has(const struct fc_engine *e, enum fc_scorer_id id)
 {
     if (id == FC_SCORER_READAHEAD)
         return e->config.kind == FC_ENGINE_DISK;
-    if (id == FC_SCORER_GRU)
+    if (id == FC_SCORER_GRU || id == FC_SCORER_TUNED)
         return e->gru.model != NULL;
     return (unsigned)id < FC_SCORERS;
 }
@@ -254,7 +255,7 @@ void fc_engine_block(struct fc_engine *e, uint32_t n, const uint32_t *slot)
     fc_rows_make(&e->rows, n, slot, w->x[0], w->raw);
     for (unsigned z = 0; z < FC_HORIZONS; z++)
         lr[z] = w->raw[FC_SCORER_LR][z];
-    fc_lr_p(&e->lr, n, w->x[0], lr);
+    fc_lr_p(e->lr.w, n, w->x[0], NULL, lr);
     if (e->gru.model)
         fc_engine_gru_p(e, n, slot);
     for (unsigned z = 0; z < FC_HORIZONS; z++) {

@@ -59,6 +59,7 @@ enum fc_scorer_id {
     FC_SCORER_READAHEAD, /* follows sequential streams; disks only */
     FC_SCORER_LR,
     FC_SCORER_GRU,
+    FC_SCORER_TUNED, /* the GRU's state, with a read-out learned online */
     FC_SCORERS,
     FC_SCORER_MIXTURE = FC_SCORERS /* of all those, recalibrated */
 };

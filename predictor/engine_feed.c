@@ -38,11 +38,11 @@ static void drop(struct fc_engine *e, uint32_t slot)
 {
     fc_regions_drop(&e->regions, slot);
     uint32_t from = e->regions.n;
+    fc_engine_gru_drop(e, slot, from);
     if (from == slot)
         return;
     for (unsigned z = 0; z < FC_HORIZONS; z++)
         e->score[z][slot] = e->score[z][from];
-    fc_engine_gru_move(e, slot, from);
 }
 
 /* Looks at some regions a tick; when the limit is near, at more of them, and

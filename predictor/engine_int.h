@@ -26,14 +26,24 @@ struct fc_slots {
     uint32_t n, capacity;
 };
 
-/* The GRU's part: engine_gru.c. Arrays by slot, as capacity has it. */
+/* The GRU's part: engine_gru.c. */
 struct fc_engine_gru {
     struct fc_gru_model *model; /* NULL: absent, and the arrays with it */
     uint32_t step;              /* ticks between two steps of a region */
-    float *h;                   /* [slot][hidden] */
-    float (*logit)[FC_HORIZONS];
-    uint32_t *stepped; /* tick of the last step; 0: none yet */
+    uint32_t *place; /* [places], by slot: of its state, from 1; 0: none */
+    uint32_t places;
+    /* The states, `used` of `room`; free ones are chained by `stepped`. */
+    uint32_t used, room, free;
+    int16_t *h; /* [room][hidden], in 1 / FC_GRU_STATE_ONE */
+    /* what the state alone says, as logits in 1 / FC_GRU_SAID_ONE */
+    int16_t (*said)[FC_HORIZONS];
+    uint32_t *stepped; /* tick of the last step */
+    /* the model's read-out of the inputs, and the one that learns */
+    float shipped[FC_LR_DIM][FC_HORIZONS];
+    struct fc_lr tuned;
 };
+#define FC_GRU_STATE_ONE 32767.0f
+#define FC_GRU_SAID_ONE 512.0f
 
 /* Arrays for those who ask: engine_view.c. Made on first use. */
 struct fc_engine_view {
@@ -56,7 +66,9 @@ struct fc_engine_bins {
 struct fc_engine_work {
     float x[FC_ENGINE_BLOCK][FC_FEATURE_STRIDE];
     fc_rows_p raw[FC_SCORERS];
-    fc_rows_p out; /* the mixture's */
+    fc_rows_p out;                            /* the mixture's */
+    float base[FC_ENGINE_BLOCK][FC_HORIZONS]; /* what the GRU's states say */
+    bool stepped[FC_ENGINE_BLOCK];            /* whether there is one */
     float calibrated[FC_SCORERS][FC_ENGINE_BLOCK];
 };
 
@@ -122,8 +134,8 @@ float fc_engine_error(const struct fc_engine *e, unsigned horizon);
 
 /* engine_gru.c */
 int fc_engine_gru_reserve(struct fc_engine *e, uint32_t capacity);
-void fc_engine_gru_move(struct fc_engine *e, uint32_t to, uint32_t from);
-void fc_engine_gru_new(struct fc_engine *e, uint32_t slot);
+/* The slot's region is gone; the one in `from` takes its place (or is it). */
+void fc_engine_gru_drop(struct fc_engine *e, uint32_t slot, uint32_t from);
 void fc_engine_gru_step(struct fc_engine *e, uint32_t ticks);
 /* Its chances for the n slots into `work`; where it has none, those of the
  * logistic regression, which are there already. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "engine_int.h"
 
+#include <math.h>
 #include <string.h>
 
 /*
@@ -97,7 +98,7 @@ static void teach_mixture(struct fc_engine *e, unsigned z,
     for (unsigned k = 0; k < e->nlive; k++) {
         unsigned id = e->live[k];
         p[k] = NULL;
-        if (id == FC_SCORER_GRU && !s->gru)
+        if (id >= FC_SCORER_GRU && !s->gru)
             continue; /* it was not there yet */
         fc_engine_recalibrated(e, id, z, s->n, s->raw[id], calibrated[id]);
         p[k] = calibrated[id];
@@ -105,9 +106,30 @@ static void teach_mixture(struct fc_engine *e, unsigned z,
     fc_mixture_learn(e->mixture, z, s->n, p, touched);
 }
 
+/* The read-out of the GRU that learns: from regions whose state said
+ * something. Their rows move together. */
+static void tune(struct fc_engine *e, unsigned z, const struct fc_sample *s,
+                 float x[][FC_FEATURE_STRIDE], const uint8_t *touched)
+{
+    float base[FC_SAMPLES_MOST];
+    uint8_t some[FC_SAMPLES_MOST];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n; i++) {
+        if (isnan(s->base[i]))
+            continue;
+        if (n != i)
+            memcpy(x[n], x[i], sizeof(x[n]));
+        base[n] = s->base[i];
+        some[n++] = touched[i];
+    }
+    if (n)
+        fc_lr_learn(&e->gru.tuned, z, n, x[0], base, some);
+}
+
 static void learn_from(struct fc_engine *e, unsigned z,
                        const struct fc_sample *s)
 {
+    float x[FC_SAMPLES_MOST][FC_FEATURE_STRIDE];
     uint8_t touched[FC_SAMPLES_MOST];
     uint32_t together = overlap(e, z), count = e->due_count[z]++;
     label(e, s, touched);
@@ -117,12 +139,17 @@ static void learn_from(struct fc_engine *e, unsigned z,
         teach_mixture(e, z, s, touched);
     for (unsigned k = 0; k < e->nlive; k++) {
         unsigned id = e->live[k];
-        if (id != FC_SCORER_GRU || s->gru)
+        if (id < FC_SCORER_GRU || s->gru)
             recalibrate(&e->calibrate[id][z], s->raw[id], touched, s->n,
                         count % together, together);
     }
-    fc_lr_learn(&e->lr, z, s->n, s->x[0], touched);
-    fc_halflife_learn(&e->halflife[z], s->n, s->x[0], touched);
+    for (uint32_t i = 0; i < s->n; i++)
+        for (unsigned k = 0; k < FC_FEATURE_STRIDE; k++)
+            x[i][k] = (float)s->x[i][k] / FC_SAMPLES_ONE;
+    fc_lr_learn(&e->lr, z, s->n, x[0], NULL, touched);
+    fc_halflife_learn(&e->halflife[z], s->n, x[0], touched);
+    if (s->gru)
+        tune(e, z, s, x, touched);
     e->rows.ewma[z] = e->halflife[z].best;
     if (e->rows.horizon[z] == 1)
         fc_gaps_learn(&e->gaps, s->n, s->quiet, touched);
@@ -159,8 +186,10 @@ static void keep(const struct fc_engine *e, struct fc_sample *s, unsigned z,
     for (uint32_t i = 0; i < n; i++) {
         s->number[at + i] = e->regions.all[slot[i]].number;
         s->quiet[at + i] = e->now - e->regions.last[slot[i]];
+        s->base[at + i] = e->gru.model && w->stepped[i] ? w->base[i][z] : NAN;
+        for (unsigned k = 0; k < FC_FEATURE_STRIDE; k++)
+            s->x[at + i][k] = fc_samples_fixed(w->x[i][k]);
     }
-    memcpy(s->x[at], w->x, n * sizeof(w->x[0]));
     for (unsigned id = 0; id < FC_SCORERS; id++)
         memcpy(&s->raw[id][at], w->raw[id][z], n * sizeof(float));
     memcpy(&s->mixed[at], w->out[z], n * sizeof(float));

@@ -60,7 +60,7 @@ static void usage(FILE *to)
         "       forecopy-eval info TRACE...          what they hold\n"
         "       forecopy-eval convert FROM TO        into the own format\n"
         "  -e, --extent BYTES  disks: size of an extent (1048576)\n"
-        "  -t, --tick MS       disks: time between ticks (by length)\n"
+        "  -t, --tick MS       time between ticks (disks: by length)\n"
         "      --reads         disks: foretell reads, not any access\n"
         "      --disk          play disks against a cache of 10 %% of their "
         "extents too\n"

@@ -95,6 +95,12 @@ void fc_gru_trainer_dispose(struct fc_gru_trainer *t)
     memset(t, 0, sizeof(*t));
 }
 
+size_t fc_gru_trainer_bytes(const struct fc_gru_trainer *t)
+{
+    struct tape tape;
+    return (4 * t->at.total + lay_tape(t, &tape)) * sizeof(float);
+}
+
 /* splitmix64 (Steele, Lea, Flood, OOPSLA 2014) */
 static uint64_t next_random(uint64_t *state)
 {
@@ -185,6 +191,8 @@ static void forward(const struct fc_gru_trainer *t,
         fill_rows(b->rows, FC_GRU_OUTPUTS, p + t->at.bo, logits);
         fc_matrix_muladd(b->rows, hidden, FC_GRU_OUTPUTS, by_row(next, hidden),
                          p + t->at.wo, logits);
+        if (b->now)
+            x = b->now + cell * inputs;
         fc_matrix_muladd(b->rows, inputs, FC_GRU_OUTPUTS, by_row(x, inputs),
                          p + t->at.ws, logits);
     }
@@ -248,13 +256,14 @@ static void backward_step(struct fc_gru_trainer *t,
     size_t hidden = t->shape.hidden, inputs = t->shape.inputs;
     size_t rows = b->rows, cell = step * rows;
     const float *x = b->x + cell * inputs, *h = tape->h + cell * hidden;
+    const float *now = b->now ? b->now + cell * inputs : x;
     const float *next = h + rows * hidden;
     const float *dlogits = tape->logits + cell * FC_GRU_OUTPUTS;
     float *gx = tape->gx + cell * 3 * hidden, *g = t->grads;
 
     fc_matrix_muladd(hidden, rows, FC_GRU_OUTPUTS, by_column(next, hidden),
                      dlogits, g + t->at.wo);
-    fc_matrix_muladd(inputs, rows, FC_GRU_OUTPUTS, by_column(x, inputs),
+    fc_matrix_muladd(inputs, rows, FC_GRU_OUTPUTS, by_column(now, inputs),
                      dlogits, g + t->at.ws);
     fc_matrix_add_rows(rows, FC_GRU_OUTPUTS, dlogits, g + t->at.bo);
     fc_matrix_muladd(rows, FC_GRU_OUTPUTS, hidden,

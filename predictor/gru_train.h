@@ -26,6 +26,7 @@ struct fc_gru_trainer {
 struct fc_gru_batch {
     uint32_t steps, rows;
     const float *x;      /* [steps][rows][inputs] */
+    const float *now;    /* likewise, for the read-out; NULL: the same */
     const float *label;  /* [steps][rows][OUTPUTS], 0 to 1 */
     const float *weight; /* [steps][rows][OUTPUTS], at least 0 */
     const float *h;      /* [rows][hidden] before the first step; NULL: zeros */
@@ -36,6 +37,8 @@ int fc_gru_trainer_init(struct fc_gru_trainer *t, struct fc_gru_shape shape,
                         const float *params, uint32_t max_steps,
                         uint32_t max_rows);
 void fc_gru_trainer_dispose(struct fc_gru_trainer *t);
+/* Memory beside the struct itself. */
+size_t fc_gru_trainer_bytes(const struct fc_gru_trainer *t);
 
 /* Fresh parameters for a shape: uniform within 1 / sqrt(hidden) of 0, the
  * read-out of the inputs 0; the same for the same seed. */

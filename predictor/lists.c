@@ -15,6 +15,9 @@
  */
 #define SAMPLE 256u
 #define PENDING 64u
+/* What is less likely to be written within the short horizon than this is of no
+ * use as a delta, and most of memory is. */
+#define DELTA_LEAST_P 0.02f
 
 struct sample {
     uint64_t taken_ms; /* on the clock of elapsed time */
@@ -146,7 +149,9 @@ static void publish(struct fc_lists *l, struct fc_rank_source *source,
     if (l->config.kind == FC_ENGINE_DISK) {
         fc_ranklist_fill(l->ranks, FC_RANK_SHADOW, source);
     } else {
+        source->min_p = DELTA_LEAST_P;
         fc_ranklist_fill(l->ranks, FC_RANK_DELTA, source);
+        source->min_p = 0;
         source->horizon = l->config.calm;
         source->max_p = view.threshold;
         source->confidence = view.confidence;

@@ -35,14 +35,16 @@ void fc_lr_init(struct fc_lr *lr)
 }
 
 /* Two rows at a time: the four horizons of one beside those of the other. */
-FC_APPROX_INLINE void p_any(const struct fc_lr *lr, uint32_t n, const float *x,
+FC_APPROX_INLINE void p_any(const float weights[FC_LR_DIM][FC_HORIZONS],
+                            uint32_t n, const float *x,
+                            const float (*base)[FC_HORIZONS],
                             float *const p[FC_HORIZONS])
 {
     const uint32_t stride = FC_FEATURE_STRIDE;
     fc_float8 w[FC_LR_DIM];
     for (unsigned k = 0; k < FC_LR_DIM; k++)
         for (unsigned z = 0; z < FC_HORIZONS; z++)
-            w[k][z] = w[k][z + FC_HORIZONS] = lr->w[k][z];
+            w[k][z] = w[k][z + FC_HORIZONS] = weights[k][z];
     for (uint32_t i = 0; i < n; i += 2) {
         const float *row = x + i * stride;
         const float *next = i + 1 < n ? row + stride : row;
@@ -50,6 +52,10 @@ FC_APPROX_INLINE void p_any(const struct fc_lr *lr, uint32_t n, const float *x,
         for (unsigned k = 0; k < FC_FEATURE_STRIDE; k++) {
             float s = row[k], t = next[k];
             a[k & 3] += (fc_float8){ s, s, s, s, t, t, t, t } * w[k];
+        }
+        for (unsigned z = 0; base && z < FC_HORIZONS; z++) {
+            a[1][z] += base[i][z];
+            a[1][z + FC_HORIZONS] += base[i + 1 < n ? i + 1 : i][z];
         }
         fc_float8 u = (a[0] + a[1] + a[2] + a[3]) * -FC_LOG2_E;
         fc_approx_exp2_8(&u);
@@ -64,23 +70,24 @@ FC_APPROX_INLINE void p_any(const struct fc_lr *lr, uint32_t n, const float *x,
 
 #ifdef FC_APPROX_AVX2
 FC_APPROX_AVX2
-static void p_avx2(const struct fc_lr *lr, uint32_t n, const float *x,
+static void p_avx2(const float w[FC_LR_DIM][FC_HORIZONS], uint32_t n,
+                   const float *x, const float (*base)[FC_HORIZONS],
                    float *const p[FC_HORIZONS])
 {
-    p_any(lr, n, x, p);
+    p_any(w, n, x, base, p);
 }
 #endif
 
-void fc_lr_p(const struct fc_lr *lr, uint32_t n, const float *x,
-             float *const p[FC_HORIZONS])
+void fc_lr_p(const float w[FC_LR_DIM][FC_HORIZONS], uint32_t n, const float *x,
+             const float (*base)[FC_HORIZONS], float *const p[FC_HORIZONS])
 {
 #ifdef FC_APPROX_AVX2
     if (fc_approx_avx2()) {
-        p_avx2(lr, n, x, p);
+        p_avx2(w, n, x, base, p);
         return;
     }
 #endif
-    p_any(lr, n, x, p);
+    p_any(w, n, x, base, p);
 }
 
 /* In place: the lower triangle of a positive definite matrix becomes its
@@ -117,9 +124,9 @@ struct sums {
 };
 
 static void add_sample(struct sums *s, const struct fc_lr *lr, unsigned z,
-                       const float *x, bool touched)
+                       const float *x, float base, bool touched)
 {
-    float row[PADDED] = { 0 }, score = lr->w[FC_FEATURE_STRIDE][z];
+    float row[PADDED] = { 0 }, score = lr->w[FC_FEATURE_STRIDE][z] + base;
     memcpy(row, x, FC_FEATURE_STRIDE * sizeof(*row));
     row[FC_FEATURE_STRIDE] = 1.0f;
     for (unsigned k = 0; k < FC_FEATURE_STRIDE; k++)
@@ -140,7 +147,7 @@ static void add_sample(struct sums *s, const struct fc_lr *lr, unsigned z,
 }
 
 void fc_lr_learn(struct fc_lr *lr, unsigned horizon, uint32_t n, const float *x,
-                 const uint8_t *touched)
+                 const float *base, const uint8_t *touched)
 {
     static const size_t stride = FC_FEATURE_STRIDE;
     double(*h)[FC_LR_DIM] = lr->h[horizon];
@@ -151,7 +158,8 @@ void fc_lr_learn(struct fc_lr *lr, unsigned horizon, uint32_t n, const float *x,
     for (uint32_t at = 0; at < n; at += CHUNK) {
         struct sums s = { .g = { 0 } };
         for (uint32_t i = at; i < n && i < at + CHUNK; i++)
-            add_sample(&s, lr, horizon, x + i * stride, touched[i]);
+            add_sample(&s, lr, horizon, x + i * stride, base ? base[i] : 0,
+                       touched[i]);
         for (unsigned i = 0; i < FC_LR_DIM; i++) {
             b[i] += (double)s.g[i];
             for (unsigned k = 0; k <= i; k++)

@@ -21,12 +21,15 @@ struct fc_lr {
 /* Begins with what the regions' own gaps say (feature.h, "hazard"). */
 void fc_lr_init(struct fc_lr *lr);
 
-/* p[horizon][n] of x [n][FC_FEATURE_STRIDE]. */
-void fc_lr_p(const struct fc_lr *lr, uint32_t n, const float *x,
-             float *const p[FC_HORIZONS]);
+/* p[horizon][n] of x [n][FC_FEATURE_STRIDE] by the weights `w`. `base`: what
+ * somebody else says already, as a logit, to which the regression adds; NULL:
+ * nothing. */
+void fc_lr_p(const float w[FC_LR_DIM][FC_HORIZONS], uint32_t n, const float *x,
+             const float (*base)[FC_HORIZONS], float *const p[FC_HORIZONS]);
 
-/* touched[n] (0 or 1) is what came of x [n][FC_FEATURE_STRIDE]. */
+/* touched[n] (0 or 1) is what came of x [n][FC_FEATURE_STRIDE] beside base[n],
+ * or NULL. */
 void fc_lr_learn(struct fc_lr *lr, unsigned horizon, uint32_t n, const float *x,
-                 const uint8_t *touched);
+                 const float *base, const uint8_t *touched);
 
 #endif

@@ -86,6 +86,20 @@ void fc_mixture_destroy(struct fc_mixture *m)
     free(m);
 }
 
+void fc_mixture_set_weights(struct fc_mixture *m, unsigned horizon,
+                            const float *share)
+{
+    struct fc_mixture_horizon *z = &m->of[horizon];
+    double sum = 0;
+    for (unsigned i = 0; i < m->scorers; i++)
+        sum += (double)share[i];
+    if (!(sum > 0))
+        return;
+    for (unsigned i = 0; i < m->scorers; i++)
+        z->pool[i] = (1 - SHARE) * (double)share[i] / sum + SHARE / m->scorers;
+    make_shares(m, z);
+}
+
 /* Weights for those that have an opinion; sum 1. */
 struct live {
     unsigned n;

@@ -64,6 +64,11 @@ bool fc_mixture_phase(struct fc_mixture *m, float dirty_rate,
  * until the next call of learn, phase or destroy. */
 const float *fc_mixture_weights(const struct fc_mixture *m, unsigned horizon);
 
+/* Shares from before, [scorers], each 0 to 1, in place of even ones; each keeps
+ * a little at least. Nothing happens when their sum is 0. */
+void fc_mixture_set_weights(struct fc_mixture *m, unsigned horizon,
+                            const float *share);
+
 enum fc_mixture_reason {
     FC_MIXTURE_START, /* nothing seen yet: equal shares */
     FC_MIXTURE_SEEN,  /* by what was seen */

@@ -68,7 +68,7 @@ static int parse_purpose(struct fc_reader *r, uint32_t kind,
         return refuse(problem, FC_EFORMAT, "byte 36: reserved, not zero");
     for (unsigned i = 0; i < FC_GRU_OUTPUTS; i++) {
         purpose->horizon_ms[i] = fc_get_u32(r);
-        if (purpose->horizon_ms[i] <= (i ? purpose->horizon_ms[i - 1] : 0))
+        if (purpose->horizon_ms[i] < (i ? purpose->horizon_ms[i - 1] : 1))
             return refuse(problem, FC_EFORMAT,
                           "byte %u: horizons do not ascend", 40 + 4 * i);
     }

@@ -40,8 +40,9 @@ int fc_model_parse(const void *bytes, size_t len, uint32_t kind,
 int fc_model_load(const char *path, uint32_t kind, struct fc_model *model_r,
                   struct fc_model_problem *problem);
 
-/* The model of memory that is part of the program (predictor/weights). */
-int fc_model_shipped(struct fc_model *model_r,
+/* The model of memory that is part of the program (predictor/weights): the one
+ * for looks at the memory of about every `tick_ms`. */
+int fc_model_shipped(uint32_t tick_ms, struct fc_model *model_r,
                      struct fc_model_problem *problem);
 
 /* Drops the reference. May be called again. */

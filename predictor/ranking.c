@@ -31,6 +31,9 @@ int fc_ranking_build(struct fc_ranking *ranking, const struct fc_scorer *scorer,
     uint32_t start[BUCKETS];
 
     fc_ranking_dispose(ranking);
+    if (end > first && end - first > UINT32_MAX)
+        return FC_EINVAL;
+    ranking->first = first;
     for (uint64_t page = first; page < end; page++) {
         if (!candidate(user, page))
             continue;
@@ -60,7 +63,7 @@ int fc_ranking_build(struct fc_ranking *ranking, const struct fc_scorer *scorer,
         if (p > max_p || !in_bucket[b])
             continue;
         in_bucket[b]--;
-        ranking->pages[start[b]++] = page;
+        ranking->pages[start[b]++] = (uint32_t)(page - first);
         ranking->count++;
     }
     return 0;
@@ -70,7 +73,7 @@ int fc_ranking_next(struct fc_ranking *ranking, uint64_t *page_r)
 {
     if (ranking->next >= ranking->count)
         return 0;
-    *page_r = ranking->pages[ranking->next++];
+    *page_r = ranking->first + ranking->pages[ranking->next++];
     return 1;
 }
 

@@ -13,7 +13,8 @@
  * over the candidates and the memory of those kept. One thread.
  */
 struct fc_ranking {
-    uint64_t *pages;
+    uint64_t first;
+    uint32_t *pages; /* from `first` on */
     uint32_t count, next;
 };
 
@@ -24,7 +25,7 @@ typedef bool fc_ranking_filter(void *user, uint64_t page);
  * Ranks the pages from `first` up to, not including, `end` for which
  * `candidate` says yes and whose chance of being written within `horizon_ms`
  * is at most `max_p`; keeps the coldest `limit`, within one bucket. What was
- * ranked before is dropped. 0 or FC_ENOMEM.
+ * ranked before is dropped. 0, FC_EINVAL (more than 2^32 pages) or FC_ENOMEM.
  */
 int fc_ranking_build(struct fc_ranking *ranking, const struct fc_scorer *scorer,
                      uint64_t first, uint64_t end, fc_ranking_filter *candidate,

@@ -99,8 +99,15 @@ static int set_horizons(struct fc_replay_info *info,
                         const struct fc_replay_options *o,
                         struct fc_trace_problem *problem)
 {
-    const uint32_t *h =
-        info->kind == FC_TRACE_MEMORY ? memory_horizons : block_horizons;
+    uint32_t memory[FC_REPLAY_HORIZONS];
+    const uint32_t *h = block_horizons;
+    if (info->kind == FC_TRACE_MEMORY) {
+        for (unsigned i = 0; i < FC_REPLAY_HORIZONS; i++) {
+            memory[i] = memory_horizons[i] / info->merged;
+            memory[i] = memory[i] ? memory[i] : 1;
+        }
+        h = memory;
+    }
     if (o->horizon_ticks[0])
         h = o->horizon_ticks;
     for (unsigned i = 0; i < FC_REPLAY_HORIZONS; i++) {
@@ -123,7 +130,13 @@ static int set_info(struct fc_replay *r, const struct fc_trace_summary *s,
     info->hash = s->hash;
     info->pages = s->head.units;
     if (info->kind == FC_TRACE_MEMORY) {
-        info->tick_ms = s->head.tick_us / 1000;
+        uint32_t own_ms = s->head.tick_us / 1000;
+        info->tick_ms = o->tick_ms ? o->tick_ms : own_ms;
+        if (!own_ms || info->tick_ms % own_ms || !info->tick_ms)
+            return refuse(problem, FC_EINVAL,
+                          "a tick is not a multiple of the trace's");
+        info->merged = info->tick_ms / own_ms;
+        ticks = (ticks + info->merged - 1) / info->merged;
     } else {
         uint32_t extent = o->extent_bytes ? o->extent_bytes : FC_REPLAY_EXTENT;
         if (extent < SECTOR || (extent & (extent - 1)))
@@ -281,11 +294,11 @@ static int add_request(struct fc_replay *r, struct tick *tick,
 }
 
 /* Whether the record begins a tick later than number `tick`. */
-static bool is_later(const struct fc_replay *r, uint32_t tick, bool begun,
+static bool is_later(const struct fc_replay *r, uint32_t tick, uint32_t begun,
                      const struct fc_trace_record *record)
 {
     if (r->info.kind == FC_TRACE_MEMORY)
-        return begun && record->type == FC_TRACE_TICK;
+        return begun == r->info.merged && record->type == FC_TRACE_TICK;
     return record->time_us / 1000 / r->info.tick_ms > tick;
 }
 
@@ -293,7 +306,7 @@ static bool is_later(const struct fc_replay *r, uint32_t tick, bool begun,
 static int load_tick(struct fc_replay *r, struct fc_trace_problem *problem)
 {
     struct tick *tick = &r->ring[r->loaded % r->ring_ticks];
-    bool begun = false;
+    uint32_t begun = 0;
     int rc = 0;
     r->runs_ahead -= tick->write.n + tick->read.n + tick->present.n;
     tick->write.n = tick->read.n = tick->present.n = 0;
@@ -311,7 +324,7 @@ static int load_tick(struct fc_replay *r, struct fc_trace_problem *problem)
         r->holding = false;
         rc = 0;
         if (r->held.type == FC_TRACE_TICK) {
-            begun = true;
+            begun++;
             tick->time_us = r->held.time_us;
             tick->rates = r->rates;
         }

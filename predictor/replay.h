@@ -34,13 +34,15 @@ struct fc_replay;
 
 struct fc_replay_options {
     /* 0: what the trace has (memory); from the trace's length (block), so
-     * that it has some 700 to 2000 ticks */
+     * that it has some 700 to 2000 ticks. Memory: else a multiple of what the
+     * trace has, so many of whose ticks are then one. */
     uint32_t tick_ms;
     uint32_t extent_bytes; /* block: 0 is FC_REPLAY_EXTENT; a power of two */
     /* Block: every write counts as a read too, so that the engine foretells
      * any access. */
     bool any_access;
-    /* all 0: memory 1, 20, 200, 600; block 1, 6, 48, 144; ascending */
+    /* all 0: memory 50 ms, 1, 10 and 30 s, or what
+     * of these is no shorter than a tick; block 1, 6, 48, 144; ascending */
     uint32_t horizon_ticks[FC_REPLAY_HORIZONS];
 };
 #define FC_REPLAY_EXTENT (1u << 20)
@@ -49,7 +51,8 @@ struct fc_replay_info {
     enum fc_trace_kind kind;
     uint64_t pages; /* 4 KiB pages; block: extents */
     uint32_t tick_ms;
-    uint32_t ticks; /* in the whole trace */
+    uint32_t ticks;  /* in the whole trace */
+    uint32_t merged; /* memory: of the trace's own ticks, to one */
     uint32_t extent_bytes;
     uint32_t horizon_ticks[FC_REPLAY_HORIZONS];
     uint32_t horizon_ms[FC_REPLAY_HORIZONS];

@@ -12,7 +12,7 @@
  * what came of it is known. Per horizon at most FC_SAMPLES_PENDING samples
  * wait, evenly apart. One thread.
  */
-#define FC_SAMPLES_MOST 512u
+#define FC_SAMPLES_MOST 256u
 #define FC_SAMPLES_PENDING 16u
 
 struct fc_sample {
@@ -21,10 +21,20 @@ struct fc_sample {
     bool gru; /* whether the GRU had a say */
     uint32_t number[FC_SAMPLES_MOST];
     uint32_t quiet[FC_SAMPLES_MOST];
-    float x[FC_SAMPLES_MOST][FC_FEATURE_STRIDE];
-    float raw[FC_SCORERS][FC_SAMPLES_MOST]; /* what each scorer said */
-    float mixed[FC_SAMPLES_MOST];           /* the mixture */
+    int16_t x[FC_SAMPLES_MOST][FC_FEATURE_STRIDE]; /* in 1 / FC_SAMPLES_ONE */
+    float raw[FC_SCORERS][FC_SAMPLES_MOST];        /* what each scorer said */
+    float mixed[FC_SAMPLES_MOST];                  /* the mixture */
+    float base[FC_SAMPLES_MOST]; /* what the GRU's state said; NAN: nothing */
 };
+/* Features are within -1 to 1, or little more: memory is half of what floats
+ * would take, and their last bits do not matter. */
+#define FC_SAMPLES_ONE 8192.0f
+static inline int16_t fc_samples_fixed(float v)
+{
+    v *= FC_SAMPLES_ONE;
+    v = v < INT16_MAX ? v : INT16_MAX;
+    return (int16_t)(v > -INT16_MAX ? v : -INT16_MAX);
+}
 
 struct fc_samples {
     struct fc_sample *ring[FC_HORIZONS][FC_SAMPLES_PENDING];

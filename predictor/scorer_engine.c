@@ -3,10 +3,16 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapt.h"
 #include "err.h"
+#include "learned.h"
+#include "log.h"
+#include "model.h"
+#include "windows.h"
 
 /*
  * The dirty log shows that a page was written since the last CLEAN, not when,
@@ -28,6 +34,11 @@ struct state {
     bool continues;   /* they are among those of the next */
     uint64_t pages;
     uint32_t horizon_ms[FC_HORIZONS];
+    /* The GRU as it is now; .gru NULL: there is none. */
+    struct fc_model model;
+    struct fc_adapt *adapt; /* NULL: it is not adapted */
+    struct fc_windows *windows;
+    uint64_t adapted; /* updates that the engine has */
 };
 
 static void destroy(void *arg)
@@ -35,9 +46,30 @@ static void destroy(void *arg)
     struct state *s = arg;
     if (!s)
         return;
+    fc_adapt_free(s->adapt);
+    fc_windows_free(s->windows);
+    fc_model_dispose(&s->model);
     fc_engine_destroy(s->engine);
     free(s->before);
     free(s);
+}
+
+/* A guest goes on without the GRU when there is none. */
+static void take_shipped(struct state *s)
+{
+    struct fc_model_problem problem = { "" };
+    struct fc_model model;
+    int rc = fc_model_shipped(FC_SCORER_TICK_MS, &model, &problem);
+    if (!rc) {
+        rc = fc_engine_set_gru(s->engine, model.gru);
+        if (rc)
+            fc_model_dispose(&model);
+        else
+            s->model = model;
+    }
+    if (rc)
+        fc_warn("the GRU's weights that ship cannot be used: %s",
+                problem.text[0] ? problem.text : fc_strerror(rc));
 }
 
 static int create(uint64_t pages, void **state_r)
@@ -59,6 +91,7 @@ static int create(uint64_t pages, void **state_r)
         destroy(s);
         return rc;
     }
+    take_shipped(s);
     *state_r = s;
     return 0;
 }
@@ -126,6 +159,8 @@ static int update(void *arg, const uint64_t *dirty, uint32_t elapsed_ms)
         s->before[w] = word_of(s, dirty, w);
     }
     int r = fc_engine_tick(s->engine, elapsed_ms, &s->rates);
+    if (s->adapt && !r)
+        fc_windows_tick(s->windows, s->engine, s->adapt);
     return rc ? rc : r;
 }
 
@@ -164,7 +199,9 @@ static size_t bytes(const void *arg)
     struct fc_engine_stats stats;
     fc_engine_stats(s->engine, &stats);
     return sizeof(*s) + (s->pages / 64 + 1) * sizeof(*s->before) +
-           (size_t)stats.bytes;
+           (size_t)stats.bytes +
+           (s->adapt ? (size_t)fc_windows_bytes() + fc_adapt_bytes(s->adapt)
+                     : 0);
 }
 
 const struct fc_scorer_ops fc_scorer_mixture = {
@@ -205,4 +242,81 @@ uint32_t fc_scorer_engine_migration(struct fc_scorer *scorer, uint64_t total_ms)
                                        (uint32_t)total_ms))
         s->horizon_ms[FC_SCORER_MIGRATION] = (uint32_t)total_ms;
     return s->horizon_ms[FC_SCORER_MIGRATION];
+}
+
+/* When there is no memory for it, it is tried again. */
+static void begin_adapting(struct state *s, float share)
+{
+    if (!s->windows && fc_windows_new(&s->windows))
+        return;
+    (void)fc_adapt_new(s->model.gru, share, &s->adapt);
+}
+
+void fc_scorer_engine_adapt(struct fc_scorer *scorer, float share)
+{
+    struct state *s = scorer->state;
+    if (scorer->ops != &fc_scorer_mixture || !s->model.gru)
+        return;
+    if (!s->adapt && share > 0)
+        begin_adapting(s, share);
+    if (!s->adapt)
+        return;
+    fc_adapt_set_share(s->adapt, share);
+    uint64_t updates = fc_adapt_stats(s->adapt).updates;
+    if (updates == s->adapted)
+        return;
+    s->adapted = updates;
+    struct fc_gru_model *model = fc_adapt_model(s->adapt);
+    if (fc_engine_set_gru(s->engine, model)) {
+        fc_gru_model_unref(model);
+        return;
+    }
+    fc_gru_model_unref(s->model.gru);
+    s->model.gru = model;
+    s->model.updates++;
+}
+
+bool fc_scorer_engine_adapted(const struct fc_scorer *scorer,
+                              struct fc_adapt_stats *stats_r)
+{
+    const struct state *s = scorer->state;
+    if (scorer->ops != &fc_scorer_mixture || !s->adapt)
+        return false;
+    *stats_r = fc_adapt_stats(s->adapt);
+    return true;
+}
+
+int fc_scorer_engine_keep(const struct fc_scorer *scorer, uint64_t written_s,
+                          uint8_t **bytes_r, size_t *len_r)
+{
+    const struct state *s = scorer->state;
+    if (scorer->ops != &fc_scorer_mixture)
+        return FC_EINVAL;
+    return fc_learned_format(s->engine, s->model.gru ? &s->model : NULL,
+                             written_s, bytes_r, len_r);
+}
+
+int fc_scorer_engine_recall(struct fc_scorer *scorer, const void *bytes,
+                            size_t len, char *why, size_t why_len)
+{
+    struct state *s = scorer->state;
+    struct fc_model_problem problem = { "" };
+    if (scorer->ops != &fc_scorer_mixture || s->adapt)
+        return FC_EINVAL;
+    struct fc_learned *l = malloc(sizeof(*l));
+    int rc = l ? fc_learned_parse(bytes, len, l, &problem) : FC_ENOMEM;
+    if (!rc) {
+        rc = fc_learned_apply(l, s->engine);
+        if (!rc && l->model.gru) {
+            struct fc_model before = s->model;
+            s->model = l->model;
+            l->model = before;
+        }
+        fc_learned_dispose(l);
+    }
+    free(l);
+    if (rc)
+        snprintf(why, why_len, "%s",
+                 problem.text[0] ? problem.text : fc_strerror(rc));
+    return rc;
 }

@@ -34,4 +34,25 @@ void fc_scorer_engine_rates(struct fc_scorer *scorer,
 uint32_t fc_scorer_engine_migration(struct fc_scorer *scorer,
                                     uint64_t total_ms);
 
+/* The share of a core that adapting the GRU to the guest may take from now on;
+ * 0: it stays as it is. Nothing happens without an engine. */
+void fc_scorer_engine_adapt(struct fc_scorer *scorer, float share);
+
+/*
+ * What was learned of the guest, in the form of docs/formats/learned.md. keep:
+ * the bytes, to be freed by the caller; 0, FC_EINVAL (no engine) or FC_ENOMEM.
+ * recall: before the first update only; 0, or as fc_learned_parse() and
+ * FC_EINVAL (learned of another kind of engine), with what is wrong in `why`;
+ * nothing has changed then.
+ */
+int fc_scorer_engine_keep(const struct fc_scorer *scorer, uint64_t written_s,
+                          uint8_t **bytes_r, size_t *len_r);
+int fc_scorer_engine_recall(struct fc_scorer *scorer, const void *bytes,
+                            size_t len, char *why, size_t why_len);
+
+/* What the adaptation has done so far; false: there is none. */
+struct fc_adapt_stats;
+bool fc_scorer_engine_adapted(const struct fc_scorer *scorer,
+                              struct fc_adapt_stats *stats_r);
+
 #endif

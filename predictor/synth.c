@@ -12,8 +12,18 @@
 
 #define MAX_ACTORS 10u
 #define SPAN 65536u /* fraction's unit */
+#define SEGMENT 64u /* pages */
 
-enum habit { HOT, SWEEP, BATCH, LOG, HEAP, HABITS };
+enum habit {
+    HOT,
+    SWEEP,
+    BATCH,
+    LOG,
+    HEAP,
+    SEGMENTS,  /* written once from end to end, then another one elsewhere */
+    PROCESSES, /* one after another: fresh memory, and a few hot pages */
+    HABITS
+};
 
 struct actor {
     enum habit habit;
@@ -22,7 +32,9 @@ struct actor {
     uint32_t period, on;  /* ticks; writes while phase < on */
     uint32_t offset, skew;
     uint32_t at, owed;
-    uint32_t shuffle; /* odd: spreads ranks over pages */
+    uint32_t left, grown; /* of a process: ticks; pages */
+    uint32_t asleep;      /* ticks: it does something else, or nothing */
+    uint32_t shuffle;     /* odd: spreads ranks over pages */
 };
 
 struct guest {
@@ -92,14 +104,39 @@ static uint32_t next_page(struct guest *g, struct actor *a)
         if (u < SPAN / 8)
             a->at += (uint32_t)(draw(g) % 3) - 1 + a->pages;
         return a->at + (uint32_t)(draw(g) % 32);
+    case SEGMENTS:
+        if (++a->at % SEGMENT == 0)
+            a->at = between(g, 0, a->pages / SEGMENT) * SEGMENT;
+        return a->at;
+    case PROCESSES:
+        if (u < SPAN / 2)
+            return a->at + (uint32_t)(u % 16);
+        return a->at + a->grown++;
     default:
         return a->at++;
     }
 }
 
+/* The next process; half of them in the memory that others left. */
+static void begin_process(struct guest *g, struct actor *a)
+{
+    a->left = between_log(g, 1, 8);
+    a->at = between(g, 0, 1) ? between(g, 0, 3) * SEGMENT
+                             : between(g, 0, a->pages - 1);
+    a->grown = 0;
+}
+
 static void act(struct guest *g, struct actor *a, uint32_t tick)
 {
     uint32_t phase = (tick + a->offset) % a->period;
+    if (a->habit == PROCESSES && a->left-- == 0)
+        begin_process(g, a);
+    if (phase == 0 && draw(g) % 8 == 0)
+        a->asleep = between_log(g, 4, 10);
+    if (a->asleep) {
+        a->asleep--;
+        return;
+    }
     if (phase == 0 && draw(g) % 4 == 0) { /* a new cycle, perhaps elsewhere */
         if (a->habit == HOT)
             a->at = between(g, 0, a->pages - 1);

@@ -29,7 +29,7 @@
 #define MAX_UPDATES 1000000ul
 
 struct options {
-    unsigned long seed, synth, updates, hidden, step;
+    unsigned long seed, synth, updates, hidden, step, tick;
     const char *output;
 };
 
@@ -40,7 +40,7 @@ struct run {
     struct fc_dataset set[FC_MODEL_MAX_TRACES];
     unsigned sets;
     uint64_t random;
-    float *x, *label, *weight;
+    float *x, *now, *label, *weight;
 };
 
 static void usage(FILE *to)
@@ -48,8 +48,9 @@ static void usage(FILE *to)
     fprintf(to, "usage: forecopy-train --output FILE [OPTION...] [TRACE...]\n"
                 "  --hidden N   units of state: 16, 32, 48 or 64 (32)\n"
                 "  --seed N     of everything random (1)\n"
-                "  --step MS    between two steps of a region (200)\n"
-                "  --synth N    made-up guests besides the traces (24)\n"
+                "  --step MS    between two steps of a region (1000)\n"
+                "  --tick MS    between two looks at the memory (50)\n"
+                "  --synth N    made-up guests besides the traces (48)\n"
                 "  --updates N  of the weights (8000)\n");
 }
 
@@ -72,8 +73,15 @@ static int add_trace(struct run *run, const char *path, const char *name)
                 FC_MODEL_MAX_TRACES);
         return FC_ELIMIT;
     }
-    int rc = fc_dataset_load(d, path, (uint32_t)run->options.step, NULL, CAP,
+    const struct fc_replay_options replay = { .tick_ms =
+                                                  (uint32_t)run->options.tick };
+    int rc = fc_dataset_load(d, path, (uint32_t)run->options.step, &replay, CAP,
                              &info, &problem);
+    if (rc == FC_EINVAL) {
+        printf("%-24s is passed over: %s\n", name, problem.text);
+        fc_dataset_dispose(d);
+        return 0;
+    }
     if (rc) {
         fprintf(stderr, "forecopy-train: %s: %s\n", name,
                 problem.text[0] ? problem.text : fc_strerror(rc));
@@ -115,13 +123,13 @@ static void fill_batch(struct run *run)
         const struct fc_dataset *d = &run->set[draw(run) % run->sets];
         uint64_t pick[2] = { draw(run), draw(run) };
         fc_dataset_window(d, pick, STEPS, WARM, column, COLUMNS, run->x,
-                          run->label, run->weight);
+                          run->now, run->label, run->weight);
     }
 }
 
 static void learn(struct run *run, struct fc_gru_trainer *t)
 {
-    struct fc_gru_batch batch = { STEPS,      COLUMNS,     run->x,
+    struct fc_gru_batch batch = { STEPS,      COLUMNS,     run->x, run->now,
                                   run->label, run->weight, NULL };
     unsigned long updates = run->options.updates;
     double loss = 0;
@@ -149,9 +157,10 @@ static int train(struct run *run)
     int rc = FC_ENOMEM;
 
     run->x = malloc(cells * shape.inputs * sizeof(*run->x));
+    run->now = malloc(cells * shape.inputs * sizeof(*run->now));
     run->label = malloc(cells * FC_GRU_OUTPUTS * sizeof(*run->label));
     run->weight = malloc(cells * FC_GRU_OUTPUTS * sizeof(*run->weight));
-    if (!params || !run->x || !run->label || !run->weight)
+    if (!params || !run->x || !run->now || !run->label || !run->weight)
         goto out;
     fc_gru_random_params(shape, run->options.seed, params);
     rc = fc_gru_trainer_init(&t, shape, params, STEPS, COLUMNS);
@@ -168,6 +177,7 @@ out:
     fc_gru_trainer_dispose(&t);
     free(params);
     free(run->x);
+    free(run->now);
     free(run->label);
     free(run->weight);
     return rc;
@@ -181,6 +191,7 @@ static bool parse(int argc, char **argv, struct options *o)
         { "output", required_argument, NULL, 'o' },
         { "seed", required_argument, NULL, 's' },
         { "step", required_argument, NULL, 't' },
+        { "tick", required_argument, NULL, 'k' },
         { "synth", required_argument, NULL, 'm' },
         { "updates", required_argument, NULL, 'u' },
         { NULL, 0, NULL, 0 },
@@ -191,6 +202,7 @@ static bool parse(int argc, char **argv, struct options *o)
         unsigned long *number = c == 'n'   ? &o->hidden
                                 : c == 's' ? &o->seed
                                 : c == 'm' ? &o->synth
+                                : c == 'k' ? &o->tick
                                 : c == 't' ? &o->step
                                 : c == 'u' ? &o->updates
                                            : NULL;
@@ -210,6 +222,7 @@ static bool parse(int argc, char **argv, struct options *o)
     }
     return o->output && o->synth <= FC_MODEL_MAX_TRACES &&
            o->updates <= MAX_UPDATES && o->step >= 50 && o->step <= 3600000 &&
+           o->tick >= 50 && o->tick <= 3600000 &&
            o->hidden <= FC_GRU_MAX_HIDDEN &&
            fc_gru_shape_ok((struct fc_gru_shape){ 1, (uint32_t)o->hidden });
 }
@@ -217,9 +230,10 @@ static bool parse(int argc, char **argv, struct options *o)
 int main(int argc, char **argv)
 {
     static struct run run = { .options = { .seed = 1,
-                                           .synth = 24,
+                                           .synth = 48,
                                            .updates = 8000,
-                                           .step = 200,
+                                           .step = 1000,
+                                           .tick = 50,
                                            .hidden = 32 } };
     int rc = 0;
 

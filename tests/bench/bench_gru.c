@@ -231,7 +231,7 @@ int main(void)
     struct fc_model_problem problem;
     struct fc_model shipped;
 
-    if (fc_model_shipped(&shipped, &problem)) {
+    if (fc_model_shipped(50, &shipped, &problem)) {
         fprintf(stderr, "bench_gru: shipped weights: %s\n", problem.text);
         return 1;
     }

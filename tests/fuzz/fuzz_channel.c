@@ -61,7 +61,8 @@ static void parse_body(enum fc_channel_type type, const uint8_t *body,
             abort();
         break;
     case FC_CHANNEL_PUT:
-        break; /* a page batch: fuzz_batch */
+    case FC_CHANNEL_MODEL:
+        break; /* a page batch: fuzz_batch; fuzz_learned, fuzz_profile */
     }
 }
 

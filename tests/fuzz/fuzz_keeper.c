@@ -108,6 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fc_keeper_chan_close(&k, &k.chan[0]);
     fc_store_free(k.store);
     free(k.evicted);
+    free(k.model);
     free(k.pages);
     free(k.good);
     close(k.args.store_fd);

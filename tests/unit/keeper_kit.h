@@ -37,6 +37,8 @@ struct fixture {
     uint64_t closed[64];
     unsigned nclosed;
     char log[8192];
+    uint8_t model[FC_CHANNEL_MAX_MODEL];
+    uint32_t model_have;
     int gone;
 };
 
@@ -82,6 +84,11 @@ static inline int event(struct fixture *f, enum fc_keeper_event_type type)
         if (e.type == FC_KEEPER_LOG &&
             strlen(f->log) + sizeof(e.log.text) + 2 < sizeof(f->log))
             strcat(strcat(f->log, e.log.text), "\n");
+        if (e.type == FC_KEEPER_MODEL) {
+            assert_int_equal(e.model.at, f->model_have);
+            memcpy(f->model + e.model.at, e.model.bytes, e.model.len);
+            f->model_have += e.model.len;
+        }
         if (e.type == type)
             return 1;
     }

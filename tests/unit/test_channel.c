@@ -87,7 +87,7 @@ static void header_is_checked(void **state)
         int rc;
     } bad[] = {
         { 0, 'X', FC_EFORMAT }, { 4, 2, FC_EVERSION }, { 5, 0, FC_EFORMAT },
-        { 5, 11, FC_EFORMAT },  { 6, 1, FC_EFORMAT },  { 11, 1, FC_ETOOBIG },
+        { 5, 12, FC_EFORMAT },  { 6, 1, FC_EFORMAT },  { 11, 1, FC_ETOOBIG },
     };
     struct fc_channel_head head;
     finish(FC_CHANNEL_HELLO, fc_channel_hello_make(&hello, body, body_cap));

@@ -134,6 +134,7 @@ static void windows_are_one_regions(void **state)
 {
     (void)state;
     static float x[STEPS * COLUMNS * FC_FEATURE_STRIDE];
+    static float now[STEPS * COLUMNS * FC_FEATURE_STRIDE];
     static float label[STEPS * COLUMNS * FC_GRU_OUTPUTS];
     static float weight[STEPS * COLUMNS * FC_GRU_OUTPUTS];
     struct fc_dataset d;
@@ -147,7 +148,8 @@ static void windows_are_one_regions(void **state)
         uint32_t length = d.start[r + 1] - d.start[r];
         uint32_t skip =
             length > STEPS ? (uint32_t)(pick[1] % (length - STEPS + 1)) : 0;
-        fc_dataset_window(&d, pick, STEPS, 2, 1, COLUMNS, x, label, weight);
+        fc_dataset_window(&d, pick, STEPS, 2, 1, COLUMNS, x, now, label,
+                          weight);
         for (uint32_t step = 0; step < STEPS; step++) {
             size_t cell = (size_t)step * COLUMNS + 1;
             const float *at = x + cell * FC_FEATURE_STRIDE;
@@ -158,6 +160,9 @@ static void windows_are_one_regions(void **state)
             }
             uint32_t from = d.order[d.start[r] + skip + step];
             assert_memory_equal(at, d.x + (size_t)from * d.inputs,
+                                d.inputs * sizeof(float));
+            assert_memory_equal(now + cell * FC_FEATURE_STRIDE,
+                                d.now + (size_t)from * d.inputs,
                                 d.inputs * sizeof(float));
             bool counts = skip == 0 || step >= 2;
             assert_true(known == (counts ? (d.label[from] >> 4 & 1) : 0));

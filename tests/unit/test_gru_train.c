@@ -83,7 +83,7 @@ static void agrees_with_pytorch(void **unused)
     (void)unused;
     FILE *f = fopen("tests/unit/golden/gru-torch.txt", "r");
     struct fc_gru_shape shape;
-    struct fc_gru_batch b;
+    struct fc_gru_batch b = { .now = NULL };
     struct fc_gru_trainer t;
 
     assert_non_null(f);
@@ -137,7 +137,7 @@ static struct fc_gru_batch small_batch(void)
         slabel[i] = rng() < 0 ? 0.0f : 1.0f;
         sweight[i] = rng() < -0.3f ? 0.0f : 1.0f + rng();
     }
-    return (struct fc_gru_batch){ STEPS, ROWS, sx, slabel, sweight, sh };
+    return (struct fc_gru_batch){ STEPS, ROWS, sx, NULL, slabel, sweight, sh };
 }
 
 /* Would break: an error in the chain rule, which training would only hide. */
@@ -206,7 +206,7 @@ static double train_to_remember(float *params)
 {
     static float x[8 * 32], label[8 * 32 * FC_GRU_OUTPUTS];
     static float weight[8 * 32 * FC_GRU_OUTPUTS];
-    struct fc_gru_batch b = { 8, 32, x, label, weight, NULL };
+    struct fc_gru_batch b = { 8, 32, x, NULL, label, weight, NULL };
     struct fc_gru_shape shape = { 1, 16 };
     struct fc_gru_trainer t;
     double loss = 0;

@@ -120,6 +120,35 @@ static void evictions_are_told(void **state)
     assert_int_equal(stop(&f), 0);
 }
 
+/* Would break: what a guest brings along does not reach the daemon, though the
+ * keeper ends right after it came; or one that is too long is read. */
+static void model_is_passed_on(void **state)
+{
+    (void)state;
+    struct fixture f;
+    static uint8_t model[FC_CHANNEL_MAX_MODEL + 1];
+    uint8_t bye[64];
+    for (size_t i = 0; i < sizeof(model); i++)
+        model[i] = (uint8_t)(i * 7 + i / 251);
+    start(&f, 4 * MIB, 60000, 0);
+    int a = attach(&f, 1), b = attach(&f, 2);
+    greet(a, 0);
+    greet(b, 1);
+    uint8_t head[FC_CHANNEL_HEADER];
+    fc_channel_head_make(head, FC_CHANNEL_MODEL, model, sizeof(model));
+    assert_int_equal(fc_write_all(b, head, sizeof(head)), 0);
+    expect_text(b, FC_CHANNEL_ERROR, 0, "too long");
+    send_frame(a, FC_CHANNEL_MODEL, model, FC_CHANNEL_MAX_MODEL);
+    send_frame(a, FC_CHANNEL_BYE, bye,
+               fc_channel_text_make(FC_CHANNEL_BYE, FC_BYE_MIGRATED, "migrated",
+                                    bye, sizeof(bye)));
+    assert_int_equal(finish(&f), 0);
+    assert_int_equal(f.model_have, FC_CHANNEL_MAX_MODEL);
+    assert_memory_equal(f.model, model, FC_CHANNEL_MAX_MODEL);
+    close(a);
+    close(b);
+}
+
 /* Would break: PING goes unanswered, or a dead source's channel stays. */
 static void pings_keep_a_channel(void **state)
 {
@@ -236,6 +265,7 @@ int main(void)
         cmocka_unit_test(cut_and_resume_keeps_pages),
         cmocka_unit_test(newer_channel_takes_the_number),
         cmocka_unit_test(evictions_are_told),
+        cmocka_unit_test(model_is_passed_on),
         cmocka_unit_test(pings_keep_a_channel),
         cmocka_unit_test(bye_keeps_or_frees),
         cmocka_unit_test(daemon_ends_the_keeper),

@@ -48,7 +48,7 @@ static void regression_learns_and_follows(void **state)
     fc_lr_init(&lr);
     for (unsigned i = 0; i < 200; i++) {
         draw(4, -3, -1);
-        fc_lr_learn(&lr, 1, N, x[0], touched);
+        fc_lr_learn(&lr, 1, N, x[0], NULL, touched);
     }
     w = lr.w[3][1];
     assert_true(w > 3.5f && w < 4.5f);
@@ -57,14 +57,14 @@ static void regression_learns_and_follows(void **state)
     assert_true(fabsf(lr.w[7][1]) < 0.3f);
     assert_true(lr.w[3][0] == 0); /* another horizon's is left alone */
     draw(4, -3, -1);
-    fc_lr_p(&lr, N - 1, x[0], out);
+    fc_lr_p(lr.w, N - 1, x[0], NULL, out);
     for (unsigned i = 0; i < N - 1; i++) {
         float score = 4 * x[i][3] - 3 * x[i][30] - 1;
         assert_true(fabsf(p[1][i] - 1 / (1 + expf(-score))) < 0.12f);
     }
     for (unsigned i = 0; i < 1500; i++) {
         draw(-4, 3, 1);
-        fc_lr_learn(&lr, 1, N, x[0], touched);
+        fc_lr_learn(&lr, 1, N, x[0], NULL, touched);
     }
     assert_true(lr.w[3][1] < -2 && lr.w[30][1] > 1);
 }
@@ -78,7 +78,7 @@ static void regression_begins_with_hazards(void **state)
     float *const out[FC_HORIZONS] = { p[0], p[1], p[2], p[3] };
     fc_lr_init(&lr);
     row[FC_FEATURE_HAZARD_1] = log2f(0.9f / 0.1f) / 12;
-    fc_lr_p(&lr, 1, row, out);
+    fc_lr_p(lr.w, 1, row, NULL, out);
     assert_true(fabsf(p[1][0] - 0.9f) < 0.01f);
     assert_true(fabsf(p[0][0] - 0.5f) < 0.01f);
 }
@@ -92,7 +92,7 @@ static void regression_stays_finite(void **state)
     memset(x, 0, sizeof(x));
     memset(touched, 0, sizeof(touched));
     for (unsigned i = 0; i < 3000; i++)
-        fc_lr_learn(&lr, 0, N, x[0], touched);
+        fc_lr_learn(&lr, 0, N, x[0], NULL, touched);
     for (unsigned k = 0; k < FC_LR_DIM; k++)
         assert_true(isfinite(lr.w[k][0]) && fabsf(lr.w[k][0]) < 40);
 }
