@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "disk_incoming.h"
+#include "disk_incoming_int.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -15,87 +15,9 @@
 #include "log.h"
 #include "task.h"
 
-/*
- * An incoming disk goes through one of four lists of steps: making ready, being
- * taken up by a new daemon, being completed (the guest's disk is put on the
- * volume itself), being discarded. Between them it is idle and its engine is
- * asked each second how far it is. What fails while making ready is told to
- * the source and discarded; what fails later is tried again.
- *
- * A volume is removed only if it was made here and never owned.
- */
-enum step {
-    STEP_END,
-    STEP_MAKE,
-    STEP_ENGINE,
-    STEP_ATTACH,
-    STEP_NOTE,
-    STEP_SYNC,
-    STEP_TABLE,
-    STEP_DETACH,
-    STEP_FINISH,
-    STEP_STOP,
-    STEP_CLEAN,
-    STEP_REMOVE,
-};
-
-static const enum step ready_steps[] = { STEP_MAKE, STEP_ENGINE, STEP_ATTACH,
-                                         STEP_NOTE, STEP_END };
-static const enum step again_steps[] = { STEP_ENGINE, STEP_ATTACH, STEP_NOTE,
-                                         STEP_END };
-static const enum step complete_steps[] = { STEP_SYNC,   STEP_TABLE,
-                                            STEP_DETACH, STEP_FINISH,
-                                            STEP_STOP,   STEP_CLEAN,
-                                            STEP_END };
-static const enum step discard_steps[] = { STEP_DETACH, STEP_STOP, STEP_CLEAN,
-                                           STEP_REMOVE, STEP_END };
-static const char *const names[] = {
-    [STEP_END] = "",
-    [STEP_MAKE] = "making the volume",
-    [STEP_ENGINE] = "starting the engine",
-    [STEP_ATTACH] = "attaching nbd",
-    [STEP_NOTE] = "noting the device",
-    [STEP_SYNC] = "making the volume durable",
-    [STEP_TABLE] = "putting the disk on its volume",
-    [STEP_DETACH] = "detaching nbd",
-    [STEP_FINISH] = "ending the channel",
-    [STEP_STOP] = "ending the engine",
-    [STEP_CLEAN] = "clearing up",
-    [STEP_REMOVE] = "removing the volume",
-};
-#define AGAIN_S 2
 #define FIRST_TAG (1ull << 62) /* keepers' channels count from 1 */
 #define SHORT_MS 10000u
-#define LONG_MS 120000u
 #define STATUS_MS 20000u
-
-struct fc_incoming {
-    struct fc_incoming_set *set;
-    struct fc_disk_volume v;
-    char name[FC_DISK_ID_TEXT], device[64], text[FC_INCOMING_WHY];
-    char trouble[FC_INCOMING_WHY];
-    struct fc_disk_engine *engine;
-    struct fc_task *task;
-    struct event *again;
-    const enum step *list, *at; /* NULL: idle */
-    bool make, doomed, asked, removed;
-    uint64_t epoch, tag, silent_ms, valid, blocks, received, reads, hits,
-        misses, read_ms, held, prefetched, prefetch_used;
-    bool known, channel;
-    int order;
-    fc_incoming_done *done;
-    void *done_user;
-    struct fc_incoming *next;
-};
-
-struct fc_incoming_set {
-    struct fc_incoming_args args;
-    struct fc_incoming *first;
-    unsigned count;
-    uint64_t next_tag;
-};
-
-static void run_step(struct fc_incoming *n);
 
 static struct fc_incoming *find(const struct fc_incoming_set *set,
                                 const struct fc_disk_id *id)
@@ -118,368 +40,7 @@ static void incoming_free(struct fc_incoming *n)
     fc_disk_engine_leave(n->engine);
     if (n->again)
         event_free(n->again);
-    fc_close(&n->order);
     free(n);
-}
-
-static void keep(struct fc_incoming *n)
-{
-    int rc = fc_diskmeta_volume_put(n->set->args.meta, &n->v);
-    if (rc)
-        fc_error("%s: what is known of it cannot be kept: %s", n->name,
-                 fc_strerror(rc));
-}
-
-static void go(struct fc_incoming *n, const enum step *list)
-{
-    n->list = n->at = list;
-    run_step(n);
-}
-
-static void channel_over(struct fc_incoming *n)
-{
-    uint64_t tag = n->tag;
-    n->tag = 0;
-    if (tag)
-        n->set->args.channel_ended(n->set->args.user, tag);
-}
-
-static void tell(struct fc_incoming *n, int rc, const char *text)
-{
-    fc_incoming_done *done = n->done;
-    n->done = NULL;
-    if (done)
-        done(n->done_user, rc, text);
-}
-
-static void next(struct fc_incoming *n)
-{
-    n->at++;
-    n->trouble[0] = '\0';
-    run_step(n);
-}
-
-static void fail(struct fc_incoming *n, int rc, const char *why)
-{
-    const struct timeval again = { AGAIN_S, 0 };
-    char text[FC_INCOMING_WHY];
-    snprintf(text, sizeof(text), "%s: %s failed: %s", n->v.id.vdev,
-             names[*n->at], *why ? why : fc_strerror(rc));
-    if (strcmp(text, n->trouble))
-        fc_error("%s: %s failed: %s", n->name, names[*n->at],
-                 *why ? why : fc_strerror(rc));
-    if (n->list != ready_steps) {
-        memcpy(n->trouble, text, sizeof(n->trouble));
-        evtimer_add(n->again, &again);
-        return;
-    }
-    tell(n, rc, text);
-    go(n, discard_steps);
-}
-
-static void on_again(evutil_socket_t fd, short what, void *arg)
-{
-    struct fc_incoming *n = arg;
-    (void)fd;
-    (void)what;
-    if (n->list)
-        run_step(n);
-}
-
-/* ---- steps ---- */
-
-static void on_tool(void *user, int rc, int status, const char *out,
-                    const char *err)
-{
-    struct fc_incoming *n = user;
-    char line[200];
-    (void)status;
-    n->task = NULL;
-    if (rc) {
-        fc_task_last_line(err, line, sizeof(line));
-        fail(n, rc, line);
-        return;
-    }
-    if (*n->at == STEP_ATTACH) {
-        fc_task_last_line(out, n->device, sizeof(n->device));
-        if (strncmp(n->device, "/dev/", 5)) {
-            n->device[0] = '\0';
-            fail(n, FC_EFORMAT, "forecopy-block named no device");
-            return;
-        }
-        fc_disk_engine_set_device(n->engine, n->device);
-    } else if (*n->at == STEP_DETACH) {
-        n->device[0] = '\0';
-        if (n->engine)
-            fc_disk_engine_set_device(n->engine, "");
-    }
-    next(n);
-}
-
-static void run_program(struct fc_incoming *n, const char *const *argv)
-{
-    const struct fc_disk_env *env = n->set->args.env;
-    int rc = fc_task_run(env->base, env->children, argv, NULL,
-                         n->set->args.step_ms, on_tool, n, &n->task);
-    if (rc)
-        fail(n, rc, rc == FC_ESYS ? strerror(errno) : "");
-}
-
-static void make_volume(struct fc_incoming *n)
-{
-    char group[128], name[128], bytes[32];
-    if (!n->make) {
-        next(n);
-        return;
-    }
-    n->v.made = true;
-    keep(n);
-    if (fc_volume_is_lv(n->v.path, group, name, sizeof(group))) {
-        snprintf(bytes, sizeof(bytes), "%llub", (unsigned long long)n->v.size);
-        /* nothing of what was there may come back as the guest's data: every
-         * block is either sent or asked for */
-        const char *argv[] = { "lvcreate", "-y", "-q",  "-Wn", "-n",
-                               name,       "-L", bytes, group, NULL };
-        run_program(n, argv);
-        return;
-    }
-    if (fc_volume_make_file(n->v.path, n->v.size)) {
-        n->v.made = errno != EEXIST;
-        fail(n, FC_ESYS, strerror(errno));
-        return;
-    }
-    next(n);
-}
-
-static void on_up(void *user, bool again)
-{
-    struct fc_incoming *n = user;
-    if (n->order >= 0)
-        (void)fc_incoming_set_order(n->set, &n->v.id, NULL, 0);
-    if (again)
-        channel_over(n); /* it went with the engine; the source comes again */
-    else if (n->list && *n->at == STEP_ENGINE)
-        next(n);
-}
-
-static void on_down(void *user, const char *why, bool last)
-{
-    struct fc_incoming *n = user;
-    n->known = n->channel = n->asked = false;
-    if (!last)
-        return;
-    fc_disk_engine_leave(n->engine);
-    n->engine = NULL;
-    if (n->list && *n->at == STEP_ENGINE)
-        fail(n, FC_EPEER, why);
-}
-
-static const struct fc_disk_engine_events engine_events = { on_up, on_down };
-
-static void start_engine(struct fc_incoming *n)
-{
-    const struct fc_disk_env *env = n->set->args.env;
-    struct fc_disk_engine_spec spec = { .id = n->v.id,
-                                        .role = "shadow",
-                                        .size = n->v.size,
-                                        .block_bytes = n->v.block_bytes,
-                                        .owner = n->v.owned };
-    if (n->engine) {
-        if (fc_disk_engine_is_up(n->engine))
-            next(n);
-        return;
-    }
-    memcpy(spec.volume, n->v.path, sizeof(spec.volume));
-    snprintf(spec.map, sizeof(spec.map), "%.900s/%s.map", env->state_dir,
-             n->name);
-    int rc = fc_disk_engine_new(env, &spec, &engine_events, n, &n->engine);
-    if (rc) {
-        fail(n, rc, rc == FC_ESYS ? strerror(errno) : "");
-        return;
-    }
-    if (*n->device)
-        fc_disk_engine_set_device(n->engine, n->device);
-}
-
-static void note(struct fc_incoming *n)
-{
-    const struct fc_disk_env *env = n->set->args.env;
-    if (fc_disk_run_write(env, &n->v.id, "incoming", n->device)) {
-        fail(n, FC_ESYS, strerror(errno));
-        return;
-    }
-    keep(n);
-    next(n);
-}
-
-static void on_answer(void *user, int rc, struct json_object *reply, int *fd,
-                      const char *why)
-{
-    struct fc_incoming *n = user;
-    (void)reply;
-    (void)fd;
-    if (rc)
-        fail(n, rc, why);
-    else
-        next(n);
-}
-
-static void ask(struct fc_incoming *n, const char *what)
-{
-    int rc = n->engine
-                 ? fc_disk_engine_call(n->engine, fc_disk_engine_request(what),
-                                       NULL, 0, LONG_MS, on_answer, n)
-                 : FC_EDAEMON;
-    if (rc)
-        fail(n, rc, "the engine does not answer");
-}
-
-/* The guest's disk goes to the volume, which the hotplug script knows (a file
- * by its loop device). */
-static void put_table(struct fc_incoming *n)
-{
-    const struct fc_disk_env *env = n->set->args.env;
-    char backing[FC_DISK_PATH], dm[FC_DISK_DM];
-    fc_disk_dm_name(&n->v.id, dm);
-    if (fc_disk_run_read(env, &n->v.id, "backing", backing)) {
-        next(n); /* the guest went away meanwhile */
-        return;
-    }
-    const char *argv[] = { env->tool, "dm-swap", dm, "linear", backing, NULL };
-    run_program(n, argv);
-}
-
-static void detach(struct fc_incoming *n)
-{
-    const char *argv[] = { n->set->args.env->tool, "nbd-detach", n->device,
-                           NULL };
-    if (*n->device)
-        run_program(n, argv);
-    else
-        next(n);
-}
-
-static void attach(struct fc_incoming *n)
-{
-    const char *argv[] = { n->set->args.env->tool, "nbd-attach",
-                           fc_disk_engine_socket(n->engine), NULL };
-    if (*n->device) /* of an earlier daemon's; the engine was connected */
-        next(n);
-    else
-        run_program(n, argv);
-}
-
-static void on_stopped(void *user)
-{
-    struct fc_incoming *n = user;
-    n->engine = NULL;
-    next(n);
-}
-
-static void clean(struct fc_incoming *n)
-{
-    const struct fc_disk_env *env = n->set->args.env;
-    static const char *const files[] = { "incoming", "engine.sock",
-                                         "nbd.sock" };
-    char path[FC_DISK_PATH];
-    channel_over(n);
-    for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-        (void)fc_disk_run_write(env, &n->v.id, files[i], NULL);
-    snprintf(path, sizeof(path), "%.900s/%s.map", env->state_dir, n->name);
-    (void)unlink(path);
-    if (n->list == complete_steps) {
-        n->v.complete = true;
-        keep(n);
-        fc_info("%s: all of it is here; the guest's disk is %s", n->name,
-                n->v.path);
-    } else {
-        fc_disk_run_path(env, &n->v.id, "target", path);
-        if (access(path, F_OK)) {
-            (void)fc_disk_run_write(env, &n->v.id, "engine.log", NULL);
-            fc_disk_run_path(env, &n->v.id, "", path);
-            (void)rmdir(path);
-        }
-    }
-    next(n);
-}
-
-static void remove_volume(struct fc_incoming *n)
-{
-    const char *argv[] = { "lvremove", "-y", "-q", n->v.path, NULL };
-    struct fc_volume_look look;
-    if (!n->v.made || n->v.owned || fc_volume_look(n->v.path, &look) ||
-        look.kind == FC_VOLUME_NONE) {
-        next(n);
-        return;
-    }
-    if (look.kind == FC_VOLUME_BLOCK) {
-        run_program(n, argv);
-        return;
-    }
-    if (unlink(n->v.path) < 0)
-        fc_warn("%s: %s", n->v.path, strerror(errno));
-    next(n);
-}
-
-/* The list is at its end. */
-static void ended(struct fc_incoming *n)
-{
-    const enum step *list = n->list;
-    n->list = n->at = NULL;
-    if (list == ready_steps || list == again_steps) {
-        n->silent_ms = fc_now_ms();
-        tell(n, 0, n->text);
-        return;
-    }
-    if (list == discard_steps && !n->v.owned) {
-        int rc = fc_diskmeta_forget(n->set->args.meta, &n->v.id);
-        if (rc)
-            fc_warn("%s: %s", n->name, fc_strerror(rc));
-        fc_info("%s: the shadow is discarded", n->name);
-    }
-    n->removed = true; /* freed by the next tick */
-}
-
-static void run_step(struct fc_incoming *n)
-{
-    switch (*n->at) {
-    case STEP_END:
-        ended(n);
-        return;
-    case STEP_MAKE:
-        make_volume(n);
-        return;
-    case STEP_ENGINE:
-        start_engine(n);
-        return;
-    case STEP_ATTACH:
-        attach(n);
-        return;
-    case STEP_NOTE:
-        note(n);
-        return;
-    case STEP_SYNC:
-        ask(n, "sync");
-        return;
-    case STEP_TABLE:
-        put_table(n);
-        return;
-    case STEP_DETACH:
-        detach(n);
-        return;
-    case STEP_FINISH:
-        ask(n, "finish");
-        return;
-    case STEP_STOP:
-        fc_disk_engine_end(n->engine, on_stopped, n);
-        return;
-    case STEP_CLEAN:
-        clean(n);
-        return;
-    case STEP_REMOVE:
-        remove_volume(n);
-        return;
-    }
 }
 
 /* ---- requests ---- */
@@ -492,10 +53,9 @@ static struct fc_incoming *make(struct fc_incoming_set *set,
         return NULL;
     n->set = set;
     n->v = *v;
-    n->order = -1;
     n->silent_ms = fc_now_ms();
     fc_disk_id_format(&v->id, n->name);
-    n->again = evtimer_new(set->args.env->base, on_again, n);
+    n->again = evtimer_new(set->args.env->base, fc_incoming_on_again, n);
     if (!n->again) {
         free(n);
         return NULL;
@@ -599,7 +159,7 @@ static void reuse(struct fc_incoming *n, const struct fc_incoming_want *want,
     if (!want->dry_run) {
         memcpy(n->v.migration, want->migration, FC_MIGRATION_BYTES);
         n->v.warm = n->v.warm || want->warm;
-        keep(n);
+        fc_incoming_keep(n);
     }
     done(user, 0, text);
 }
@@ -640,7 +200,7 @@ void fc_incoming_prepare(struct fc_incoming_set *set,
     n->done = done;
     n->done_user = user;
     memcpy(n->text, text, sizeof(n->text));
-    go(n, ready_steps);
+    fc_incoming_go(n, fc_incoming_ready);
 }
 
 void fc_incoming_forget_user(struct fc_incoming_set *set, void *user)
@@ -659,7 +219,7 @@ static void on_taken(void *user, int rc, struct json_object *reply, int *fd,
     if (!rc)
         return;
     fc_warn("%s: the engine takes no channel: %s", n->name, why);
-    channel_over(n);
+    fc_incoming_channel_over(n);
 }
 
 int fc_incoming_channel(struct fc_incoming_set *set,
@@ -674,7 +234,7 @@ int fc_incoming_channel(struct fc_incoming_set *set,
                                  fds, 2, SHORT_MS, on_taken, n);
     if (rc)
         return rc;
-    channel_over(n);
+    fc_incoming_channel_over(n);
     n->tag = *tag_r = ++set->next_tag;
     n->silent_ms = 0;
     n->known = false;
@@ -710,37 +270,10 @@ int fc_incoming_set_warm(struct fc_incoming_set *set, const uint8_t *uuid,
         if (memcmp(n->v.id.uuid, uuid, FC_UUID_BYTES) || n->removed)
             continue;
         n->v.warm = warm;
-        keep(n);
+        fc_incoming_keep(n);
         rc = 0;
     }
     return rc;
-}
-
-int fc_incoming_set_order(struct fc_incoming_set *set,
-                          const struct fc_disk_id *id, const uint32_t *blocks,
-                          uint32_t count)
-{
-    struct fc_incoming *n = find(set, id);
-    size_t bytes = (size_t)count * 4;
-    if (!n)
-        return FC_ENOENT;
-    if (blocks) {
-        uint64_t total = (n->v.size + n->v.block_bytes - 1) / n->v.block_bytes;
-        for (uint32_t i = 0; i < count; i++)
-            if (blocks[i] >= total)
-                return FC_EINVAL;
-        int fd = fc_memfd_new("forecopy-order", bytes);
-        if (fd < 0 || pwrite(fd, blocks, bytes, 0) != (ssize_t)bytes) {
-            fc_close(&fd);
-            return FC_ESYS;
-        }
-        fc_close(&n->order);
-        n->order = fd;
-    }
-    return n->engine && n->order >= 0
-               ? fc_disk_engine_call(n->engine, fc_disk_engine_request("order"),
-                                     &n->order, 1, SHORT_MS, on_taken, n)
-               : 0;
 }
 
 /* ---- as time goes by ---- */
@@ -764,7 +297,7 @@ static void take_lease(struct fc_incoming *n)
     }
     n->v.owned = true;
     fc_disk_engine_set_owner(n->engine, true);
-    keep(n);
+    fc_incoming_keep(n);
     fc_info("%s: the disk is this host's (epoch %llu)", n->name,
             (unsigned long long)n->epoch);
 }
@@ -774,7 +307,7 @@ static void lose_lease(struct fc_incoming *n)
 {
     n->v.owned = false;
     fc_disk_engine_set_owner(n->engine, false);
-    keep(n);
+    fc_incoming_keep(n);
     fc_info("%s: the disk was handed back", n->name);
 }
 
@@ -806,7 +339,7 @@ static void on_status(void *user, int rc, struct json_object *reply, int *fd,
     else if (!n->silent_ms)
         n->silent_ms = fc_now_ms();
     if (!n->channel)
-        channel_over(n);
+        fc_incoming_channel_over(n);
     if (n->list)
         return;
     if (owner && !n->v.owned)
@@ -850,11 +383,11 @@ static void tick_one(struct fc_incoming *n, uint64_t now_ms)
     if (n->doomed) {
         if (!a->guest_here(a->user, n->v.id.uuid)) {
             n->v.owned = false; /* the source has taken it back */
-            go(n, discard_steps);
+            fc_incoming_go(n, fc_incoming_discard_it);
         }
     } else if (may_complete(n)) {
         keep_range(n);
-        go(n, complete_steps);
+        fc_incoming_go(n, fc_incoming_complete);
     }
 }
 
@@ -896,7 +429,7 @@ int fc_incoming_new(const struct fc_incoming_args *args,
         fc_error("disks that are being filled cannot be looked up: %s",
                  fc_strerror(rc));
     for (struct fc_incoming *n = set->first; n; n = n->next)
-        go(n, again_steps);
+        fc_incoming_go(n, fc_incoming_again);
     set->next_tag = FIRST_TAG;
     *set_r = set;
     return 0;
@@ -916,73 +449,4 @@ void fc_incoming_limits(struct fc_incoming_set *set, unsigned step_ms,
 {
     set->args.step_ms = step_ms;
     set->args.linger_ms = linger_ms;
-}
-
-static void put_int(struct json_object *o, const char *key, uint64_t v)
-{
-    json_object_object_add(o, key, json_object_new_int64((int64_t)v));
-}
-
-static void put_text(struct json_object *o, const char *key, const char *v)
-{
-    json_object_object_add(o, key, json_object_new_string(v));
-}
-
-static const char *state_of(const struct fc_incoming *n)
-{
-    if (n->list == complete_steps)
-        return "completing";
-    if (n->list == discard_steps || n->doomed)
-        return "discarding";
-    if (n->list)
-        return "preparing";
-    if (n->v.owned)
-        return "hydrating";
-    return n->channel ? "filling" : "waiting";
-}
-
-static struct json_object *json_of(const struct fc_incoming *n)
-{
-    struct json_object *o = json_object_new_object();
-    char uuid[FC_UUID_TEXT];
-    fc_uuid_format(n->v.id.uuid, uuid);
-    put_text(o, "uuid", uuid);
-    put_text(o, "vdev", n->v.id.vdev);
-    put_text(o, "role", "shadow");
-    put_text(o, "state", state_of(n));
-    put_text(o, "volume", n->v.path);
-    put_text(o, "device", n->device);
-    put_text(o, "reason", n->trouble);
-    put_int(o, "size", n->v.size);
-    put_int(o, "epoch", n->epoch);
-    put_int(o, "valid_bytes", n->valid * n->v.block_bytes);
-    json_object_object_add(
-        o, "coverage_percent",
-        json_object_new_double(
-            n->blocks ? 100.0 * (double)n->valid / (double)n->blocks : 0));
-    json_object_object_add(
-        o, "hit_percent",
-        json_object_new_double(n->hits + n->misses
-                                   ? 100.0 * (double)n->hits /
-                                         (double)(n->hits + n->misses)
-                                   : 0));
-    put_int(o, "received_bytes", n->received);
-    put_int(o, "reads", n->reads);
-    put_int(o, "read_ms_sum", n->read_ms);
-    put_int(o, "held", n->held);
-    put_int(o, "prefetched", n->prefetched);
-    put_int(o, "prefetch_used", n->prefetch_used);
-    json_object_object_add(o, "owned", json_object_new_boolean(n->v.owned));
-    json_object_object_add(o, "warm", json_object_new_boolean(n->v.warm));
-    json_object_object_add(o, "channel", json_object_new_boolean(n->channel));
-    return o;
-}
-
-void fc_incoming_json(const struct fc_incoming_set *set, const uint8_t *uuid,
-                      struct json_object *list)
-{
-    for (const struct fc_incoming *n = set->first; n; n = n->next)
-        if (!n->removed &&
-            (!uuid || !memcmp(n->v.id.uuid, uuid, FC_UUID_BYTES)))
-            json_object_array_add(list, json_of(n));
 }

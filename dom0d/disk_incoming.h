@@ -96,9 +96,4 @@ int fc_incoming_set_warm(struct fc_incoming_set *set, const uint8_t *uuid,
 void fc_incoming_json(const struct fc_incoming_set *set, const uint8_t *uuid,
                       struct json_object *list);
 
-/* The order in which to ask for what is missing; as the source's. */
-int fc_incoming_set_order(struct fc_incoming_set *set,
-                          const struct fc_disk_id *id, const uint32_t *blocks,
-                          uint32_t count);
-
 #endif
