@@ -163,10 +163,10 @@ guest_gone() {
 guest_is_well() { # guest_is_well NAME HOST
     local verdict
     is "$(lab guest where "$1" 2>&1)" "$2" "guest runs on host $2, and only there"
-    if verdict=$(lab guest check "$1" 2>&1); then
-        ok 0 "guest's memory is as it left it"
+    if verdict=$(lab guest check "$1" "${FC_CHECK_S:-60}" 2>&1); then
+        ok 0 "guest's memory, and its disks if any, are as it left them"
     else
-        ok 1 "guest's memory is as it left it"
+        ok 1 "guest's memory, and its disks if any, are as it left them"
         diag "$verdict" "$(grep -h 'Triple fault' \
             "$TOP/build/lab/run/$FC_LAB"/host*.serial)"
     fi
@@ -235,4 +235,90 @@ staged() {
     local percent
     percent=$(status_of "$1" "$2" valid_percent)
     ((${percent%.*} >= $3))
+}
+
+# ---- disks -----------------------------------------------------------------
+# As lab_ready, for guests with disks: their channels go over the lab's plain
+# TCP, and a check may have to wait for blocks from the other host.
+disks_ready() {
+    local n
+    lab_ready
+    for n in 1 2; do
+        on "$n" "forecopy set channel_command 'fc-rsh %h forecopy receive %u'" >/dev/null ||
+            bail "host $n takes no channel_command"
+    done
+    FC_CHECK_S=${FC_CHECK_S:-120}
+}
+
+guest_uuid() { lab guest list | awk -v name="$1" '$1 == name { print $4 }'; }
+
+# What `forecopy disks` has of a guest's disks: disks_of HOST NAME FILTER
+disks_of() {
+    on "$1" "forecopy disks --json" |
+        json "[.disks[] | select(.uuid == \"$(guest_uuid "$2")\")] | $3"
+}
+
+# Plain again: the tables lead to the volumes, no engine and no nbd device is left.
+plain_now() { # HOST NAME
+    local found
+    found=$(on "$1" "dmsetup table | grep '^forecopy-$(guest_uuid "$2")'
+        pgrep -af '^nbdkit.*$(guest_uuid "$2")'; true")
+    [[ $found == *' linear 7:'* && $found != *' linear 43:'* && $found != *nbdkit* ]]
+}
+# Nothing of the guest's disks is attached: neither table nor engine.
+gone_now() { # HOST NAME
+    ! on "$1" "dmsetup table | grep '^forecopy-$(guest_uuid "$2")'
+        pgrep -f '^nbdkit.*$(guest_uuid "$2")'" | grep -q .
+}
+disks_are_plain() {
+    if wait_for "${3:-120}" "the disks of $2 to be plain on host $1" plain_now "$1" "$2"; then
+        ok 0 "its disks are plain volumes of host $1 again"
+    else
+        ok 1 "its disks are plain volumes of host $1 again"
+        diag "$(on "$1" 'dmsetup table; pgrep -af nbdkit; forecopy disks' 2>&1 || true)"
+    fi
+}
+disks_are_gone() {
+    if wait_for 60 "the disks of $2 to leave host $1" gone_now "$1" "$2"; then
+        ok 0 "nothing of them is attached on host $1"
+    else
+        ok 1 "nothing of them is attached on host $1"
+        diag "$(on "$1" 'dmsetup table; pgrep -af nbdkit; forecopy disks' 2>&1 || true)"
+    fi
+}
+
+# disk_copy_under_way FROM NAME BYTES: waits until that much of the disks was
+# sent, or the migration ended.
+disk_copy_under_way() {
+    local sent
+    until sent=$(disks_of "$1" "$2" '[.[].sent_bytes // 0] | add // 0') &&
+        ((${sent:-0} >= $3)); do
+        migrate_running || return 1
+        sleep 0.3
+    done
+}
+
+# disk_state_is FROM NAME STATE...: waits until the disks are in one of the
+# states, or the migration ended.
+disk_state_is() {
+    local from=$1 name=$2 state
+    shift 2
+    until state=$(disks_of "$from" "$name" '[.[] | select(.role == "source")][0].state') && [[ " $* " == *" $state "* ]]; do
+        migrate_running || return 1
+        sleep 0.2
+    done
+}
+
+# What the guest's disks must still hold after a power cut: to be given to the
+# next guest as disk_adopt.
+disk_floors() { lab guest disk "$1" | json .floors; }
+disk_writes() { lab guest disk "$1" | json .writes; }
+
+# The guest was where the power was cut: started again on the same disks, it
+# finds all it had flushed.
+guest_adopts() { # HOST NAME FLOORS
+    lab guest start "$1" disk --name "$2" --keep "disk_adopt=$3" >/dev/null ||
+        bail "$2 does not start on its old disks"
+    lab guest wait "$2" 120 || bail "$2 does not come up on its old disks"
+    guest_is_well "$2" "$1"
 }
