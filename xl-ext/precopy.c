@@ -157,7 +157,8 @@ static void end_round(struct fc_precopy *p)
         p->first_pages = pages_sent(&st) + st.skipped;
         p->first_bytes = st.encoded_bytes;
     }
-    if (pages >= MIN_ROUND_PAGES)
+    /* a poor rate is better than none: without any, no downtime would be long */
+    if (pages >= MIN_ROUND_PAGES || !p->pages_ps)
         p->pages_ps = pages * 1000 / (ms > p->hold_ms ? ms - p->hold_ms : 1);
 }
 

@@ -27,6 +27,7 @@ struct guest {
     bool present[PAGES];
     uint64_t log[(PAGES + 63) / 64];
     bool stopped, closed;
+    bool restless; /* writes whenever the log is looked at */
     bool cleaning; /* libxc is at the log: a peek now would be EBUSY */
     unsigned peeks, overlaps;
     int peek_rc;
@@ -104,6 +105,8 @@ static inline int guest_peek(void *user, const uint64_t **bitmap_r,
                              uint64_t *bits_r, uint64_t *dirty_r)
 {
     struct guest *g = user;
+    if (g->restless)
+        guest_run(g, 200);
     pthread_mutex_lock(&g->lock);
     g->peeks++;
     g->overlaps += g->cleaning;

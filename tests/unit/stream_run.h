@@ -111,7 +111,7 @@ struct run {
     /* set before */
     uint64_t seed;
     struct fc_session session;
-    bool with_back, with_store, busy_guest;
+    bool with_back, with_store, busy_guest, restless_guest;
     unsigned lose_one_in; /* references; 0: none */
     uint32_t guest_type;
     struct line line;
@@ -234,6 +234,7 @@ static inline void migrate(struct run *r)
 
     guest_init(&r->guest, r->seed);
     r->guest.peek_rc = r->peek_rc;
+    r->guest.restless = r->restless_guest;
     stage(&staged);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, to_line), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, from_line), 0);

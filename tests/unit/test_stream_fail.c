@@ -166,6 +166,7 @@ static void test_deadline(void **state)
         struct run r = { .seed = 15,
                          .with_back = true,
                          .busy_guest = true,
+                         .restless_guest = true,
                          .line = { .piece_us = 30000 } };
         session_for_tests(&r.session);
         r.session.max_downtime_ms = 1;
