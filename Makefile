@@ -105,7 +105,7 @@ PLUGINS := $(patsubst blkback-hook/%_plugin.c,$(B)/nbdkit-%-plugin.so,\
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 # tests of code with threads run under the thread sanitizer as well
 TSAN := $(filter test_encoder% test_decoder% test_stream% test_worker% \
-	test_daemon% test_recorder% test_adapt%,$(UNIT))
+	test_daemon% test_recorder% test_adapt% test_source% test_feed%,$(UNIT))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))
 PREDICTOR_BENCHES := $(wildcard tests/bench/bench_gru.c tests/bench/bench_engine.c)
@@ -168,6 +168,9 @@ $(B)/bench/%: $(B)/release/obj/tests/bench/%.o $(call libs_of,release)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) \
 		$(LIBS) $(BLOCK_LIBS) $(XEN_LIBS)
+# these run the plugin
+$(B)/asan/bin/test_plugin $(B)/asan/bin/test_tapdisk_handshake: | $(PLUGINS)
+
 .SECONDARY:
 
 section = $(patsubst .%,%,$(suffix $(1)))

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "engine.h"
+
+#include <string.h>
+
+#include "engine_ctl.h"
+#include "err.h"
+#include "log.h"
+#include "map.h"
+
+static const char *const roles[] = { "source", "shadow", "cache" };
+
+int fc_engine_role_parse(const char *name)
+{
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(name, roles[i]))
+            return i;
+    return FC_EINVAL;
+}
+
+const char *fc_engine_role_name(enum fc_engine_role role)
+{
+    return roles[role];
+}
+
+static int open_source(const struct fc_engine_config *c, struct fc_volume *v,
+                       struct fc_engine *e)
+{
+    struct fc_feed_config fc = { .block_bytes = c->block_bytes,
+                                 .size = e->size };
+    memcpy(fc.uuid, c->uuid, sizeof(fc.uuid));
+    strcpy(fc.name, c->vdev);
+    int rc = fc_source_open(v, c->block_bytes, &e->source);
+    if (rc) {
+        fc_volume_close(v);
+        return rc;
+    }
+    if (!c->owner) /* nothing of the guest's until told that it is ours */
+        fc_source_hold(e->source, 0);
+    return fc_feed_open(&fc, e->source, &e->feed);
+}
+
+static int open_map(const struct fc_engine_config *c, uint64_t size,
+                    struct fc_map **m_r)
+{
+    struct fc_map_id id = { .size_bytes = size,
+                            .block_bytes = c->block_bytes,
+                            .cache = c->role == FC_ENGINE_CACHE };
+    struct fc_volume *file;
+    memcpy(id.uuid, c->uuid, sizeof(id.uuid));
+    strcpy(id.vdev, c->vdev);
+    int rc = fc_volume_open(c->map, FC_VOLUME_CREATE, &file);
+    if (rc)
+        return rc;
+    rc = fc_map_open(file, &id, m_r);
+    if (rc)
+        fc_volume_close(file);
+    return rc;
+}
+
+static int open_primary(const struct fc_engine_config *c, struct fc_engine *e)
+{
+    struct fc_sink_config sc = { .block_bytes = c->block_bytes,
+                                 .size = e->size };
+    if (c->role == FC_ENGINE_CACHE)
+        return fc_primary_nbd_open(c->primary, &e->primary);
+    memcpy(sc.uuid, c->uuid, sizeof(sc.uuid));
+    strcpy(sc.name, c->vdev);
+    return fc_sink_open(&sc, &e->sink);
+}
+
+static int open_shadow(const struct fc_engine_config *c, struct fc_volume *v,
+                       struct fc_engine *e)
+{
+    bool cache = c->role == FC_ENGINE_CACHE;
+    struct fc_map *map = NULL;
+    int rc = open_primary(c, e);
+    if (!rc && cache && fc_primary_nbd_size(e->primary) != e->size) {
+        fc_error("the primary has %llu bytes, not %llu",
+                 (unsigned long long)fc_primary_nbd_size(e->primary),
+                 (unsigned long long)e->size);
+        rc = FC_EINVAL;
+    }
+    if (!rc)
+        rc = open_map(c, e->size, &map);
+    struct fc_shadow_config config = {
+        .volume = v,
+        .map = map,
+        .primary = cache ? &fc_primary_nbd_ops : &fc_sink_primary,
+        .primary_user = cache ? (void *)e->primary : (void *)e->sink,
+        .cache = cache,
+        .budget_bytes = c->budget_bytes,
+    };
+    if (!rc && c->owner && !cache &&
+        fc_map_state(map)->state != FC_SHADOW_OWNED) {
+        fc_error("map %s does not say that the disk is owned here", c->map);
+        rc = FC_EPERM;
+    }
+    if (!rc)
+        rc = fc_shadow_open(&config, &e->shadow);
+    if (rc) {
+        fc_map_close(map);
+        fc_volume_close(v);
+        return rc;
+    }
+    if (e->sink)
+        fc_sink_attach(e->sink, e->shadow);
+    return 0;
+}
+
+int fc_engine_open(const struct fc_engine_config *config, struct fc_engine *e)
+{
+    struct fc_volume *v;
+    *e = (struct fc_engine){ .config = *config };
+    int rc = fc_volume_open(config->volume, 0, &v);
+    if (rc) {
+        fc_error("volume %s: %s: %m", config->volume, fc_strerror(rc));
+        return rc;
+    }
+    e->size = config->size ? config->size : v->size_bytes;
+    if (e->size > v->size_bytes || !e->size || e->size % FC_FRAME_SECTOR ||
+        (config->role == FC_ENGINE_SOURCE && e->size != v->size_bytes)) {
+        fc_error("volume %s has %llu bytes, which does not do for a disk of "
+                 "%llu",
+                 config->volume, (unsigned long long)v->size_bytes,
+                 (unsigned long long)e->size);
+        fc_volume_close(v);
+        return FC_EINVAL;
+    }
+    rc = config->role == FC_ENGINE_SOURCE ? open_source(config, v, e)
+                                          : open_shadow(config, v, e);
+    if (rc)
+        fc_error("cannot open the engine of %s: %s", config->volume,
+                 fc_strerror(rc));
+    if (!rc)
+        rc = fc_engine_ctl_open(config->control, e, &e->ctl);
+    if (rc)
+        fc_engine_close(e);
+    return rc;
+}
+
+static void primary_up(void *user)
+{
+    struct fc_engine *e = user;
+    fc_shadow_primary_up(e->shadow);
+}
+
+int fc_engine_start(struct fc_engine *e)
+{
+    int rc = e->shadow ? fc_shadow_start(e->shadow) : 0;
+    if (!rc && e->primary)
+        rc = fc_primary_nbd_start(e->primary, primary_up, e);
+    if (!rc)
+        rc = fc_engine_ctl_start(e->ctl);
+    if (rc)
+        fc_error("cannot start the engine's threads: %s", fc_strerror(rc));
+    return rc;
+}
+
+void fc_engine_cancel(struct fc_engine *e)
+{
+    if (e->source)
+        fc_source_cancel(e->source);
+    if (e->feed)
+        fc_feed_cancel(e->feed);
+    if (e->shadow)
+        fc_shadow_cancel(e->shadow);
+}
+
+void fc_engine_close(struct fc_engine *e)
+{
+    fc_engine_cancel(e);
+    fc_engine_ctl_close(e->ctl);
+    fc_feed_close(e->feed);
+    fc_source_close(e->source);
+    if (e->sink)
+        fc_sink_stop(e->sink);
+    fc_shadow_close(e->shadow);
+    fc_sink_close(e->sink);
+    fc_primary_nbd_close(e->primary);
+    *e = (struct fc_engine){ .config = e->config };
+}
+
+uint32_t fc_engine_held(struct fc_engine *e)
+{
+    if (e->source) {
+        struct fc_source_status s;
+        fc_source_status(e->source, &s);
+        return s.held;
+    }
+    struct fc_shadow_status s;
+    fc_shadow_status(e->shadow, &s);
+    return s.held;
+}
+
+int fc_engine_read(struct fc_engine *e, uint64_t offset, void *buf, size_t len)
+{
+    return e->source ? fc_source_read(e->source, offset, buf, len)
+                     : fc_shadow_read(e->shadow, offset, buf, len);
+}
+
+/* A shadow has no durable write of its own: what a flush covers, it covers. */
+static int then_flush(struct fc_engine *e, int rc, bool durable)
+{
+    return rc || !durable ? rc : fc_shadow_flush(e->shadow);
+}
+
+int fc_engine_write(struct fc_engine *e, uint64_t offset, const void *buf,
+                    size_t len, bool durable)
+{
+    if (e->source)
+        return fc_source_write(e->source, offset, buf, len, durable);
+    return then_flush(e, fc_shadow_write(e->shadow, offset, buf, len), durable);
+}
+
+int fc_engine_zero(struct fc_engine *e, uint64_t offset, uint64_t len,
+                   bool punch, bool durable)
+{
+    if (e->source)
+        return fc_source_zero(e->source, offset, len, punch, durable);
+    return then_flush(e, fc_shadow_zero(e->shadow, offset, len, punch),
+                      durable);
+}
+
+int fc_engine_trim(struct fc_engine *e, uint64_t offset, uint64_t len,
+                   bool durable)
+{
+    if (e->source)
+        return fc_source_trim(e->source, offset, len, durable);
+    return then_flush(e, fc_shadow_trim(e->shadow, offset, len), durable);
+}
+
+int fc_engine_flush(struct fc_engine *e)
+{
+    return e->source ? fc_source_flush(e->source) : fc_shadow_flush(e->shadow);
+}
+
+int fc_engine_sync(struct fc_engine *e)
+{
+    return e->source ? fc_source_sync(e->source) : fc_shadow_sync(e->shadow);
+}
