@@ -105,7 +105,8 @@ PLUGINS := $(patsubst blkback-hook/%_plugin.c,$(B)/nbdkit-%-plugin.so,\
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 # tests of code with threads run under the thread sanitizer as well
 TSAN := $(filter test_encoder% test_decoder% test_stream% test_worker% \
-	test_daemon% test_recorder% test_adapt% test_source% test_feed%,$(UNIT))
+	test_daemon% test_recorder% test_adapt% test_source% test_feed% \
+	test_shadow%,$(UNIT))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))
 PREDICTOR_BENCHES := $(wildcard tests/bench/bench_gru.c tests/bench/bench_engine.c)
