@@ -231,6 +231,7 @@ bench-lab: deps
 
 # ---- installing ------------------------------------------------------------
 XENBIN := $(prefix)/lib/xen-$(XEN_VERSION)/bin
+NBDKIT_PLUGINS = $(shell pkg-config --variable=plugindir nbdkit)
 .PHONY: install deb
 install: all
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/sbin \
@@ -242,6 +243,8 @@ install: all
 	install -m 755 $(B)/forecopy-transport $(DESTDIR)$(prefix)/lib/forecopy
 	install -m 755 $(B)/forecopy-save-helper $(DESTDIR)$(XENBIN)
 	install -m 644 dom0d/forecopy.conf $(DESTDIR)/etc/forecopy
+	install -d $(DESTDIR)$(NBDKIT_PLUGINS)
+	install -m 644 $(PLUGINS) $(DESTDIR)$(NBDKIT_PLUGINS)
 	for page in $(MAN); do \
 		install -D -m 644 $$page $(DESTDIR)$(prefix)/share/man/man$${page##*.}/$${page##*/} \
 			|| exit 1; \

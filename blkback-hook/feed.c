@@ -353,7 +353,7 @@ int fc_feed_unfence(struct fc_feed *f, int timeout_ms)
     if (!rc) {
         f->epoch += f->state != FC_FEED_RUNNING;
         f->state = FC_FEED_RUNNING;
-        f->complete = f->frozen = false;
+        f->complete = f->frozen = f->returned = false;
         fc_source_release(f->source);
         pthread_cond_broadcast(&f->changed);
     }

@@ -279,8 +279,9 @@ static bool may_copy(struct fc_feed *f)
 
 static bool should_check(struct fc_feed *f)
 {
-    return f->state == FC_FEED_LEASED && !f->complete && !f->checking &&
-           f->acked == f->seq && !fc_source_remaining(f->source) &&
+    return f->state == FC_FEED_LEASED && !f->complete && !f->returned &&
+           !f->checking && f->acked == f->seq &&
+           !fc_source_remaining(f->source) &&
            fc_now_ms() - f->checked_ms >= CHECK_MS;
 }
 

@@ -59,6 +59,7 @@ struct fc_feed {
     bool healing;       /* no copying until the shadow took `heal` */
     bool checking;      /* CHECK is out */
     bool complete;
+    bool returned; /* LEASED, but the shadow has given the disk back */
     uint64_t checked_ms;
     struct fc_ask ask;
     struct fc_ask heal; /* a RETURN that nobody waits for; goes first */

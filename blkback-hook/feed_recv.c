@@ -11,8 +11,9 @@
 #define SILENCE_ASKED_MS 600000 /* it may be making much durable */
 #define WINDOW_MIN (128u << 10)
 #define WINDOW_MAX (8u << 20)
-#define QUEUE_NS 60000000ull /* longest that acknowledgements may lag behind   \
-                              */
+#define QUEUE_NS                                                               \
+    60000000ull /* longest that acknowledgements may lag behind                \
+                 */
 
 static bool same_migration(const uint8_t *a, const uint8_t *b)
 {
@@ -23,6 +24,7 @@ static bool same_migration(const uint8_t *a, const uint8_t *b)
 static int check_owner(struct fc_feed *f, const struct fc_frame_welcome *w)
 {
     bool may = f->state == FC_FEED_LEASING || f->state == FC_FEED_LEASED;
+    f->returned = false;
     if (w->owner && may && same_migration(w->migration, f->migration))
         return 0;
     if (w->owner) {
@@ -31,7 +33,9 @@ static int check_owner(struct fc_feed *f, const struct fc_frame_welcome *w)
                  (unsigned long long)w->epoch);
         return FC_EPERM;
     }
-    if (f->state == FC_FEED_LEASED) {
+    /* given back, with the answer lost: the RETURN is to be asked again */
+    f->returned = f->state == FC_FEED_LEASED && w->epoch == f->epoch + 1;
+    if (f->state == FC_FEED_LEASED && !f->returned) {
         snprintf(f->error, sizeof(f->error),
                  "the shadow does not know that it owns the disk");
         return FC_EPERM;

@@ -84,6 +84,17 @@ awk -F '\t' '{ print "#" $1 " = " $7 }' "$tmp/settings" >"$tmp/program"
 grep '^#[a-z_]* = ' dom0d/forecopy.conf | tr -d '"' >"$tmp/page"
 same 'defaults in forecopy.conf' "$tmp/program" "$tmp/page"
 
+# The plugin's parameters, as `nbdkit --help` shows them.
+plugin=$build/nbdkit-forecopy-plugin.so
+[[ $plugin == /* ]] || plugin=./$plugin
+nbdkit --help "$plugin" 2>"$tmp/err" | grep -oE "(^| )[a-z-]+=[A-Za-z|]+" |
+    sed "s/^ *//; s/=.*//" >"$tmp/program"
+[[ -s $tmp/program ]]
+result $? "the plugin lists its parameters" "$(cat "$tmp/err")"
+grep "^=item" $man/nbdkit-forecopy-plugin.1.pod | grep -oE "B<[a-z-]+=" |
+    sed "s/B<//; s/=//" >"$tmp/page"
+same "parameters of nbdkit-forecopy-plugin" "$tmp/program" "$tmp/page"
+
 for page in "$man"/*.pod; do
     problems=$(podchecker -warnings "$page" 2>&1)
     result $? "syntax of ${page##*/}" "$problems"

@@ -46,7 +46,7 @@ static void cuts_at_every_frame_lose_nothing(void **state)
     struct kit *k = *state;
     kit_writes(k, 200);
     kit_start(k);
-    for (unsigned n = 1; n <= 60; n++) {
+    for (unsigned n = 1; n <= 40; n++) {
         unsigned before = k->cuts;
         kit_recut(k, (struct kit_cut){ .way = n % 2,
                                        .count = (n + 1) / 2,
