@@ -86,8 +86,9 @@ static bool head_parse(const uint8_t *p, struct head *h)
     h->id.cache = flags & FLAG_CACHE;
 
     size_t text = strnlen(h->id.vdev, FC_VDEV_BYTES);
-    return h->blocks && h->sequence && state <= FC_SHADOW_OWNED &&
-           flags <= FLAGS_ALL && text < FC_VDEV_BYTES &&
+    return h->blocks && h->sequence && h->sequence != UINT64_MAX &&
+           state <= FC_SHADOW_OWNED && flags <= FLAGS_ALL &&
+           text < FC_VDEV_BYTES &&
            all_zero((const uint8_t *)h->id.vdev + text, FC_VDEV_BYTES - text) &&
            h->blocks == fc_map_blocks(h->id.size_bytes, h->id.block_bytes) &&
            h->valid_blocks <= h->blocks &&

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "golden.h"
 #include "shadow_kit.h"
+
+#include "golden.h"
 #include "log.h"
 
 #define BLOCKS 70u
