@@ -31,7 +31,7 @@
 
 #define LINK_BPS 2000000u /* bytes: 16 Mbit/s */
 #define LINK_DELAY_US 20000u
-#define LEAST_READS 200u /* of a trace's window, to be worth judging */
+#define LEAST_READS 100u /* of a trace's window, to be worth judging */
 
 #define LOCAL_TARGET 0.9
 #define SEQUENTIAL_TARGET 1.5
@@ -211,6 +211,9 @@ static int flip(int argc, char **argv)
         *(c == 's' ? &seconds : &ahead) = strtod(optarg, NULL);
     }
     t.window_us = (uint64_t)(seconds * 1e6);
+    /* more than the link could bring, were all of them elsewhere, would
+     * measure the link */
+    unsigned most = (unsigned)(seconds * LINK_BPS / FLIP_BLOCK);
     t.ahead_bytes = (uint64_t)(ahead * LINK_BPS);
     printf("lazy-flip: link of %.0f Mbit/s, %u ms each way; at most %.0f s of "
            "copying ahead; %.0f s of the load afterwards\n",
@@ -219,11 +222,11 @@ static int flip(int argc, char **argv)
     race(&l, &t, false, all);
     sweep(t.dir);
     for (int i = optind; i < argc; i++) {
-        if (!flip_load_trace(&l, argv[i], 60, t.window_us, LEAST_READS)) {
+        if (!flip_load_trace(&l, argv[i], 60, t.window_us, LEAST_READS, most)) {
             if (l.count)
-                printf("%s: skipped: no %.0f s with %u reads in the last "
+                printf("%s: skipped: no %.0f s with %u to %u reads in the last "
                        "40 %%\n",
-                       argv[i], seconds, LEAST_READS);
+                       argv[i], seconds, LEAST_READS, most);
             flip_load_dispose(&l);
             continue;
         }

@@ -142,17 +142,17 @@ static void read_trace(struct flip_load *l, const char *path)
 
 /* Whether `least` reads come within the window that begins at request i. */
 static bool busy_window(const struct flip_load *l, size_t i, uint64_t window_us,
-                        unsigned least)
+                        unsigned least, unsigned most)
 {
     uint64_t end = l->request[i].time_us + window_us;
     unsigned reads = 0;
     for (; i < l->count && l->request[i].time_us < end; i++)
         reads += !l->request[i].write;
-    return reads >= least;
+    return reads >= least && reads <= most;
 }
 
 bool flip_load_trace(struct flip_load *l, const char *path, unsigned percent,
-                     uint64_t window_us, unsigned least)
+                     uint64_t window_us, unsigned least, unsigned most)
 {
     const char *base = strrchr(path, '/');
     *l = (struct flip_load){ .size = 0 };
@@ -167,7 +167,7 @@ bool flip_load_trace(struct flip_load *l, const char *path, unsigned percent,
     for (size_t i = 0; i < l->count; i++) {
         if (l->request[i].time_us < next)
             continue;
-        if (busy_window(l, i, window_us, least)) {
+        if (busy_window(l, i, window_us, least, most)) {
             l->flip = i;
             l->flip_us = l->request[i].time_us;
             return true;

@@ -35,11 +35,11 @@ void flip_load_repeating(struct flip_load *l, uint64_t window_us);
 /*
  * A recorded disk. Extents of 1 MiB that the trace never touches are left out
  * (which helps those who copy by address). The hand-over comes after `percent`
- * of its time, before the first window with `least` reads. Whether there is
- * one; `count` is 0 when it is no disk's trace.
+ * of its time, before the first window with `least` to `most` reads. Whether
+ * there is one; `count` is 0 when it is no disk's trace.
  */
 bool flip_load_trace(struct flip_load *l, const char *path, unsigned percent,
-                     uint64_t window_us, unsigned least);
+                     uint64_t window_us, unsigned least, unsigned most);
 
 /* Fills the order in, from what was asked before the hand-over alone, the way
  * forecopyd makes it. */

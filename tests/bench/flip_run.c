@@ -29,7 +29,7 @@
 #define MIGRATION "00112233445566778899aabbccddeeff"
 #define PATIENCE_MS 120000
 #define DEPTH 32u
-#define SOCKET_BYTES 16384 /* no long queue in front of the link */
+#define SOCKET_BYTES 32768 /* no long queue in front of the link */
 #define EXTENT (1u << 20)
 
 static const char *const method_name[] = { "predicted", "sequential",
