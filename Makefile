@@ -174,6 +174,13 @@ $(B)/fuzz/bin/%: $(B)/fuzz/obj/tests/fuzz/%.o $(call libs_of,fuzz)
 # a bench of several files: stream_*.c are bench_stream's
 $(B)/bench/bench_stream: $(patsubst %.c,$(B)/release/obj/%.o,\
 	$(wildcard tests/bench/stream_*.c))
+# flip_*.c are bench_shadow's; it has no use for the daemon's and xl's parts
+$(B)/bench/bench_shadow: $(B)/release/obj/tests/bench/bench_shadow.o \
+		$(patsubst %.c,$(B)/release/obj/%.o,$(wildcard tests/bench/flip_*.c)) \
+		$(patsubst %,$(B)/release/libfc-%.a,predictor block common)
+	$(say) LD $@
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) $(BLOCK_LIBS)
 $(B)/bench/%: $(B)/release/obj/tests/bench/%.o $(call libs_of,release)
 	$(say) LD $@
 	@mkdir -p $(@D)
@@ -208,7 +215,8 @@ deps:
 	$(Q)tests/install-packages $(BUILD_PACKAGES) $(TEST_PACKAGES) $(LAB_PACKAGES)
 
 # ---- the lab and what runs on it -------------------------------------------
-.PHONY: lab demo bench bench-lab bench-stream bench-overhead bench-rss bench-predictor
+.PHONY: lab demo bench bench-lab bench-stream bench-overhead bench-rss bench-predictor \
+	bench-shadow
 lab: deps
 	$(Q)$(MAKE) -s --no-print-directory all
 	$(Q)tests/lab/lab up --deb "$$(tests/lab/lab deb | tail -n 1)"
@@ -227,7 +235,10 @@ train: $(B)/forecopy-train
 	$(Q)$(B)/forecopy-train --tick 1000 \
 		--output predictor/weights/memory-1s.fcm $(TRACES)
 
-bench: bench-stream bench-rss bench-predictor bench-lab
+bench: bench-stream bench-rss bench-predictor bench-shadow bench-lab
+bench-shadow: deps
+	$(Q)$(MAKE) -s --no-print-directory $(PLUGINS) $(B)/bench/bench_shadow
+	$(Q)TRACES="$(TRACES)" tests/bench/bench-shadow
 bench-predictor: deps
 	$(Q)$(MAKE) -s --no-print-directory $(B)/forecopy-eval \
 		$(patsubst tests/bench/%.c,$(B)/bench/%,$(PREDICTOR_BENCHES))
@@ -283,7 +294,7 @@ help:
 	'make demo       two Xen hosts, one guest, plain beside predictive' \
 	'make lab        boot the two hosts and leave them up (tests/lab/lab help)' \
 	'make bench      all benches; bench-lab, bench-stream, bench-rss,' \
-	'                bench-predictor: one' \
+	'                bench-predictor, bench-shadow: one' \
 	'                (bench-stream STREAM=FILE: on a guest that `xl save` saved)' \
 	'make train      the GRU'\''s weights anew, of TRACES' \
 	'make install    into DESTDIR and prefix' \

@@ -20,6 +20,8 @@
     1000u /* before blocks that cannot be read are tried anew                  \
            */
 #define RUN_MAX (256u << 10)
+#define DEMAND_MS 500u /* after a WANT, the next one is likely to come */
+#define DEMAND_WINDOW (64u << 10)
 
 struct copier {
     struct fc_feed *f;
@@ -193,9 +195,21 @@ static int send_ask(struct fc_feed *f, const struct fc_ask *a)
 /* ---- what is next; all with the lock held ---------------------------------
  */
 
+/*
+ * What may be under way. While reads wait at the other end, all that is pushed
+ * stands in their way: then it is little at a time.
+ */
+static uint64_t window(const struct fc_feed *f)
+{
+    bool demand =
+        f->state == FC_FEED_LEASED && fc_now_ms() - f->wanted_ms < DEMAND_MS;
+    return demand && f->window > DEMAND_WINDOW ? DEMAND_WINDOW : f->window;
+}
+
 static uint32_t run_max(const struct fc_feed *f)
 {
-    uint64_t bytes = f->window / 4 < RUN_MAX ? f->window / 4 : RUN_MAX;
+    uint64_t most = window(f) / 4;
+    uint64_t bytes = most < RUN_MAX ? most : RUN_MAX;
     uint64_t blocks = bytes / f->config.block_bytes;
     return blocks ? (uint32_t)blocks : 1;
 }
@@ -266,7 +280,7 @@ static bool next_by_address(struct fc_feed *f, uint32_t *first_r,
 /* Whether a block may be sent now; otherwise waits a little. */
 static bool may_copy(struct fc_feed *f)
 {
-    bool full = f->flying_bytes && f->flying_bytes >= f->window;
+    bool full = f->flying_bytes && f->flying_bytes >= window(f);
     if (!f->up || f->healing || full || f->seq - f->acked >= FC_FEED_FLYING) {
         fc_feed_wait(f, WAIT_MS);
         return false;

@@ -83,6 +83,7 @@ struct fc_feed {
     struct fc_flying flying[FC_FEED_FLYING];
     uint64_t seq, acked;
     uint64_t window, flying_bytes, best_ns;
+    uint64_t wanted_ms; /* when the last WANT came that somebody waits for */
 
     struct fc_frame_want wants[FC_FEED_WANTS], hints[FC_FEED_HINTS];
     uint32_t nwants, nhints;

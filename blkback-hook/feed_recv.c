@@ -129,6 +129,7 @@ static int on_want(struct fc_feed *f, size_t len)
         if (f->nwants == FC_FEED_WANTS)
             return FC_ELIMIT;
         f->wants[f->nwants++] = w;
+        f->wanted_ms = fc_now_ms();
         return 0;
     }
     if (f->nhints == FC_FEED_HINTS)

@@ -70,6 +70,8 @@ struct span {
     uint64_t offset, len;
     uint8_t *to;         /* read */
     const uint8_t *from; /* write */
+    uint32_t asked;      /* read: of the blocks below, those that the primary
+                          * was asked for are misses, however they came */
 };
 
 static bool span_ok(const struct fc_shadow *s, uint64_t offset, uint64_t len)
@@ -175,13 +177,17 @@ static int read_pinned(struct fc_shadow *s, struct span *span, uint32_t first,
                        uint32_t count, bool waited)
 {
     uint64_t part = span_within(s, span, count);
+    uint32_t missed = waited ? count : 0;
+
+    if (span->asked > first)
+        missed = span->asked - first < count ? span->asked - first : count;
     int rc = fc_volume_read(s->volume, span->to, part, span->offset);
 
     if (rc)
         rc = shadow_volume_failed("reading", span->offset);
     shadow_run_unpin(s, first, count, false);
-    atomic_fetch_add(&s->hits, count - waited);
-    atomic_fetch_add(&s->misses, waited);
+    atomic_fetch_add(&s->hits, count - missed);
+    atomic_fetch_add(&s->misses, missed);
     span_pass(span, part);
     return rc;
 }
@@ -208,8 +214,11 @@ static int read_step(struct fc_shadow *s, struct span *span, bool *missed)
         return read_pinned(s, span, first, count, f.met);
     }
     *missed = true;
-    if (kind == RUN_FETCH)
-        return fetch_blocks(s, &f, span);
+    if (kind == RUN_FETCH) {
+        int rc = fetch_blocks(s, &f, span);
+        span->asked = first + count;
+        return rc;
+    }
     return read_primary(s, span, span_within(s, span, count));
 }
 

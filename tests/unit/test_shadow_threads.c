@@ -230,6 +230,32 @@ static void a_write_overtakes_a_fetch(void **state)
     kit_dispose(&k);
 }
 
+/* Would break: a channel delivers the blocks before the answer, and the hit
+ * rate is of reads that all had to wait for the other host. */
+static void an_answer_that_came_as_blocks_is_a_miss(void **state)
+{
+    (void)state;
+    struct kit k;
+    struct request read;
+    uint8_t *data;
+    kit_init(&k);
+    data = k.primary.bytes + 3 * KIT_BLOCK;
+    kit_own(&k);
+    kit_primary_set(&k.primary, false, true);
+    request_start(&read, &k, 3 * KIT_BLOCK, 2 * KIT_BLOCK, NULL);
+    KIT_WAIT("the fetch", kit_primary_waiting(&k.primary) == 1);
+    assert_int_equal(fc_shadow_put(k.s, 3, 3, data), 0);
+    kit_primary_set(&k.primary, false, false);
+    request_end(&read, 0);
+    assert_memory_equal(read.got, data, 2 * KIT_BLOCK);
+    assert_int_equal(kit_status(&k).read_misses, 2);
+    assert_int_equal(kit_status(&k).read_hits, 0);
+    kit_assert_reads(&k, 3 * KIT_BLOCK, data, 3 * KIT_BLOCK);
+    assert_int_equal(kit_status(&k).read_misses, 2);
+    assert_int_equal(kit_status(&k).read_hits, 3);
+    kit_dispose(&k);
+}
+
 /* Would break: the block that a request waits for arrives by itself, and the
  * request goes on waiting, or the channel's thread waits for the request. */
 static void a_block_that_arrives_ends_the_wait(void **state)
@@ -353,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_match_a_plain_array),
         cmocka_unit_test(a_write_overtakes_a_fetch),
+        cmocka_unit_test(an_answer_that_came_as_blocks_is_a_miss),
         cmocka_unit_test(a_block_that_arrives_ends_the_wait),
         cmocka_unit_test(out_of_reach_holds_and_hits_go_on),
         cmocka_unit_test(writes_wait_for_the_lease),
