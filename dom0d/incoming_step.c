@@ -353,6 +353,21 @@ static void remove_volume(struct fc_incoming *n)
     next(n);
 }
 
+/* A volume that we did not make stays, and stays known as one that may be
+ * written over for this disk. */
+static void forget(struct fc_incoming *n)
+{
+    if (!n->v.made && !n->make) {
+        n->v.warm = false;
+        memset(n->v.migration, 0, sizeof(n->v.migration));
+        fc_incoming_keep(n);
+        return;
+    }
+    int rc = fc_diskmeta_forget(n->set->args.meta, &n->v.id);
+    if (rc)
+        fc_warn("%s: %s", n->name, fc_strerror(rc));
+}
+
 /* The list is at its end. */
 static void ended(struct fc_incoming *n)
 {
@@ -364,9 +379,7 @@ static void ended(struct fc_incoming *n)
         return;
     }
     if (list == fc_incoming_discard_it && !n->v.owned) {
-        int rc = fc_diskmeta_forget(n->set->args.meta, &n->v.id);
-        if (rc)
-            fc_warn("%s: %s", n->name, fc_strerror(rc));
+        forget(n);
         fc_info("%s: the shadow is discarded", n->name);
     }
     n->removed = true; /* freed by the next tick */

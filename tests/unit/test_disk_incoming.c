@@ -201,6 +201,14 @@ static void test_whose(void **state)
     KIT_WAIT(!shows("role", "shadow"), );
     assert_true(disk_is_there("web.img"));
     assert_false(disk_is_there(RUN));
+    /* the next attempt finds it, also by a daemon started anew */
+    assert_int_equal(kit_stop(), 0);
+    kit_start();
+    assert_false(shows("role", "shadow"));
+    assert_int_equal(prepare(NEW, M1, "1048576", 1, "}"), 0);
+    assert_non_null(strstr(error, "is there, ours"));
+    assert_int_equal(discard(M1), 0);
+    KIT_WAIT(!shows("role", "shadow"), );
 
     /* one that was made here goes again */
     snprintf(more, sizeof(more), ",\"template\":\"%s/%%n-%%v.img\"}", kit_dir);
