@@ -109,7 +109,7 @@ int fc_diskmeta_open(const char *dir, struct fc_diskmeta **meta_r)
     struct fc_diskmeta *m = calloc(1, sizeof(*m));
     if (!m)
         return FC_ENOMEM;
-    int rc = fc_kvdb_open(dir, MAP_BYTES, 0, &m->kv);
+    int rc = fc_kvdb_open(dir, MAP_BYTES, &m->kv);
     if (rc) {
         free(m);
         return rc;

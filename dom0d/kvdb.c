@@ -17,8 +17,7 @@ int fc_kvdb_error(int r)
     return r ? FC_EIO : 0;
 }
 
-int fc_kvdb_open(const char *dir, size_t map_bytes, int sync,
-                 struct fc_kvdb *db)
+int fc_kvdb_open(const char *dir, size_t map_bytes, struct fc_kvdb *db)
 {
     MDB_txn *txn = NULL;
     memset(db, 0, sizeof(*db));
@@ -29,7 +28,7 @@ int fc_kvdb_open(const char *dir, size_t map_bytes, int sync,
         return FC_ENOMEM;
     r = mdb_env_set_mapsize(db->env, map_bytes);
     if (!r)
-        r = mdb_env_open(db->env, dir, sync ? 0 : MDB_NOSYNC, 0600);
+        r = mdb_env_open(db->env, dir, 0, 0600);
     if (!r)
         r = mdb_txn_begin(db->env, NULL, 0, &txn);
     if (!r) {
@@ -49,11 +48,8 @@ int fc_kvdb_open(const char *dir, size_t map_bytes, int sync,
 void fc_kvdb_close(struct fc_kvdb *db)
 {
     int saved = errno;
-    if (db->env) {
-        /* also what was committed without */
-        (void)mdb_env_sync(db->env, 1);
+    if (db->env)
         mdb_env_close(db->env);
-    }
     db->env = NULL;
     errno = saved;
 }

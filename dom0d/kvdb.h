@@ -15,12 +15,10 @@ struct fc_kvdb {
 };
 
 /*
- * Opens, making the directory (0700). With `sync` a commit has reached the disk
- * when it returns; without, a power cut can cost the last commits, never the
- * consistency. 0, FC_ENOMEM, FC_ESYS (errno) or FC_EFORMAT.
+ * Opens, making the directory (0700). A commit has reached the disk when it
+ * returns. 0, FC_ENOMEM, FC_ESYS (errno) or FC_EFORMAT.
  */
-int fc_kvdb_open(const char *dir, size_t map_bytes, int sync,
-                 struct fc_kvdb *db);
+int fc_kvdb_open(const char *dir, size_t map_bytes, struct fc_kvdb *db);
 void fc_kvdb_close(struct fc_kvdb *db);
 
 /* 0, FC_EFULL, FC_EFORMAT or FC_EIO with errno, for LMDB's code. */

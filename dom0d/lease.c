@@ -65,7 +65,7 @@ int fc_lease_db_open(const char *dir, struct fc_lease_db **db_r)
     struct fc_lease_db *db = calloc(1, sizeof(*db));
     if (!db)
         return FC_ENOMEM;
-    int rc = fc_kvdb_open(dir, MAP_BYTES, 1, &db->kv);
+    int rc = fc_kvdb_open(dir, MAP_BYTES, &db->kv);
     if (rc) {
         free(db);
         return rc;
