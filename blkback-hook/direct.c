@@ -5,9 +5,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "err.h"
+#include "io.h"
 
 #define MEMORY_ALIGN 4096u /* no device asks for more */
 #define BOUNCE_BYTES 262144u
@@ -24,42 +24,6 @@ void fc_direct_init(struct fc_direct *d, int fd, uint32_t sector,
 void fc_direct_dispose(struct fc_direct *d)
 {
     pthread_mutex_destroy(&d->edge);
-}
-
-static int read_whole(const struct fc_direct *d, uint8_t *p, size_t len,
-                      uint64_t offset)
-{
-    while (len) {
-        ssize_t n = pread(d->fd, p, len, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n == 0)
-            errno = EIO;
-        if (n <= 0)
-            return FC_EIO;
-        p += n;
-        len -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return 0;
-}
-
-static int write_whole(const struct fc_direct *d, const uint8_t *p, size_t len,
-                       uint64_t offset)
-{
-    while (len) {
-        ssize_t n = pwrite(d->fd, p, len, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n == 0)
-            errno = ENOSPC;
-        if (n <= 0)
-            return FC_EIO;
-        p += n;
-        len -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return 0;
 }
 
 static bool is_aligned(const struct fc_direct *d, const void *buf, size_t len,
@@ -113,14 +77,14 @@ int fc_direct_read(struct fc_direct *d, void *buf, size_t len, uint64_t offset)
     if (!in_range(d, len, offset, EIO))
         return FC_EIO;
     if (is_aligned(d, buf, len, offset))
-        return read_whole(d, p, len, offset);
+        return fc_pread_all(d->fd, p, len, offset);
     uint8_t *bounce = bounce_new(d, len);
     if (!bounce)
         return FC_ENOMEM;
     while (len && !rc) {
         uint64_t from;
         size_t bytes, n = next_piece(d, offset, len, &from, &bytes);
-        rc = read_whole(d, bounce, bytes, from);
+        rc = fc_pread_all(d->fd, bounce, bytes, from);
         if (!rc)
             memcpy(p, bounce + (offset - from), n);
         p += n;
@@ -140,14 +104,14 @@ static int write_piece(struct fc_direct *d, uint8_t *bounce, const uint8_t *p,
 
     if (edges) {
         pthread_mutex_lock(&d->edge);
-        rc = read_whole(d, bounce, d->sector, from);
+        rc = fc_pread_all(d->fd, bounce, d->sector, from);
         if (!rc && bytes > d->sector)
-            rc = read_whole(d, bounce + bytes - d->sector, d->sector,
-                            from + bytes - d->sector);
+            rc = fc_pread_all(d->fd, bounce + bytes - d->sector, d->sector,
+                              from + bytes - d->sector);
     }
     if (!rc) {
         memcpy(bounce + (offset - from), p, n);
-        rc = write_whole(d, bounce, bytes, from);
+        rc = fc_pwrite_all(d->fd, bounce, bytes, from);
     }
     if (edges)
         pthread_mutex_unlock(&d->edge);
@@ -163,7 +127,7 @@ int fc_direct_write(struct fc_direct *d, const void *buf, size_t len,
     if (!in_range(d, len, offset, ENOSPC))
         return FC_EIO;
     if (is_aligned(d, buf, len, offset))
-        return write_whole(d, p, len, offset);
+        return fc_pwrite_all(d->fd, p, len, offset);
     uint8_t *bounce = bounce_new(d, len);
     if (!bounce)
         return FC_ENOMEM;

@@ -28,45 +28,17 @@ struct file {
 static int file_read(void *user, void *buf, size_t len, uint64_t offset)
 {
     struct file *f = user;
-    uint8_t *p = buf;
 
-    if (f->is_device)
-        return fc_direct_read(&f->direct, buf, len, offset);
-    while (len) {
-        ssize_t n = pread(f->fd, p, len, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n == 0)
-            errno = EIO;
-        if (n <= 0)
-            return FC_EIO;
-        p += n;
-        len -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return 0;
+    return f->is_device ? fc_direct_read(&f->direct, buf, len, offset)
+                        : fc_pread_all(f->fd, buf, len, offset);
 }
 
 static int file_write(void *user, const void *buf, size_t len, uint64_t offset)
 {
     struct file *f = user;
-    const uint8_t *p = buf;
 
-    if (f->is_device)
-        return fc_direct_write(&f->direct, buf, len, offset);
-    while (len) {
-        ssize_t n = pwrite(f->fd, p, len, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n == 0)
-            errno = ENOSPC;
-        if (n <= 0)
-            return FC_EIO;
-        p += n;
-        len -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return 0;
+    return f->is_device ? fc_direct_write(&f->direct, buf, len, offset)
+                        : fc_pwrite_all(f->fd, buf, len, offset);
 }
 
 static int write_zeros(struct file *f, uint64_t offset, uint64_t len)

@@ -23,6 +23,13 @@ int fc_write_all(int fd, const void *buf, size_t len);
 int fc_writev_all(int fd, struct iovec *iov, int count); /* changes iov */
 
 /*
+ * Exactly `len` bytes at `offset` of a file or device. 0 or FC_EIO with errno;
+ * EIO for a read past the end, ENOSPC for a write that gets no further.
+ */
+int fc_pread_all(int fd, void *buf, size_t len, uint64_t offset);
+int fc_pwrite_all(int fd, const void *buf, size_t len, uint64_t offset);
+
+/*
  * Waits until fd is readable. 1 yes, 0 when `timeout_ms` ran out (-1: never),
  * FC_EIO with errno. A hang-up counts as readable.
  */
