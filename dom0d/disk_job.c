@@ -15,6 +15,7 @@
 
 #include "ctl.h"
 #include "disk_job_int.h"
+#include "disk_kept.h"
 #include "disk_remote.h"
 #include "err.h"
 #include "log.h"
@@ -174,8 +175,9 @@ static void pass(struct fc_disk_job *job)
     for (unsigned i = 0; i < job->count; i++) {
         ids[i] = job->disk[i].id;
         /* the hotplug script must leave volume and table alone */
-        if (job->args.lazy &&
-            fc_disk_run_write(job->args.env, &ids[i], "hold", job->args.host))
+        if (job->args.lazy && (fc_disk_run_write(job->args.env, &ids[i], "hold",
+                                                 job->args.host) ||
+                               fc_disk_kept_put(job->args.env, &ids[i])))
             rc = FC_ESYS;
     }
     if (!rc)

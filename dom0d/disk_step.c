@@ -13,6 +13,7 @@
 
 #include "ctl.h"
 #include "disk_job_int.h"
+#include "disk_kept.h"
 #include "err.h"
 #include "log.h"
 
@@ -447,6 +448,7 @@ static void clean(struct disk *d)
     static const char *const files[] = { "state.json", "hold", "engine.sock",
                                          "nbd.sock" };
     char path[FC_DISK_PATH];
+    fc_disk_kept_drop(env, &d->id);
     for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++)
         (void)fc_disk_run_write(env, &d->id, files[i], NULL);
     fc_disk_run_path(env, &d->id, "target", path);

@@ -10,6 +10,7 @@
 
 #include "ctl.h"
 #include "blocktrace.h"
+#include "disk_kept.h"
 #include "disks_int.h"
 #include "err.h"
 #include "log.h"
@@ -247,6 +248,7 @@ int fc_disks_new(struct fc_daemon *d, struct fc_disks **disks_r)
         errno = saved;
         return rc;
     }
+    fc_disk_kept_restore(&s->env, s->leases);
     resume_all(s);
     *disks_r = s;
     return 0;

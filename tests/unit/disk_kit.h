@@ -259,13 +259,10 @@ static inline int disk_setup(void **state)
     return 0;
 }
 
-/* Engines outlive the daemon; those that the test has left end here. */
-static inline int disk_teardown(void **state)
+/* Engines outlive the daemon. */
+static inline void disk_end_engines(void)
 {
     char command[512];
-    (void)state;
-    if (kit_daemon > 0)
-        kit_stop();
     snprintf(command, sizeof(command),
              "exec 2>/dev/null; for p in /proc/[0-9]*; do if tr '\\0' ' ' "
              "<$p/cmdline "
@@ -274,6 +271,14 @@ static inline int disk_teardown(void **state)
              kit_dir);
     if (system(command) < 0)
         abort();
+}
+
+static inline int disk_teardown(void **state)
+{
+    (void)state;
+    if (kit_daemon > 0)
+        kit_stop();
+    disk_end_engines();
     kit_teardown();
     kit_disks[0] = '\0';
     return 0;

@@ -13,6 +13,10 @@
     "{\"cmd\":\"disk-begin\",\"domain\":\"" KIT_UUID                           \
     "\",\"host\":\"there\",\"mode\":\"complete\"}"
 
+#define LAZY                                                                   \
+    "{\"cmd\":\"disk-begin\",\"domain\":\"" KIT_UUID                           \
+    "\",\"host\":\"there\",\"mode\":\"lazy\"}"
+
 static char migration[64];
 
 /* Begins on a connection that holds it. */
@@ -268,6 +272,53 @@ static void test_daemon_dies(void **state)
     assert_int_equal(kit_stop(), 0);
 }
 
+static void reboot(void)
+{
+    char command[400];
+    kill_daemon();
+    snprintf(command, sizeof(command), "rm -rf %s && mkdir -m 700 %s",
+             kit_disks_run, kit_disks_run);
+    disk_end_engines();
+    if (system(command))
+        abort();
+}
+
+/* Would break: what a lazy migration has left at the source is never served
+ * again once that host was booted, so the guest waits for ever. */
+static void test_rebooted(void **state)
+{
+    int sock;
+    (void)state;
+    disk_attach("xvda");
+    disk_engine(true, 16, 4, true, 0);
+    kit_start();
+    assert_int_equal(begin(&sock, LAZY), 0);
+    KIT_WAIT(state_is("copying") || state_is("converged"), );
+    suspend_guest(true);
+    KIT_WAIT(ask("disk-flip", "", NULL) == 0, );
+    assert_string_equal(lease(), "passed 1 there");
+    reboot();
+    close(sock);
+    kit_remove_domain(0);
+    disk_file("engine.log", NULL);
+    disk_file("ssh.log", NULL);
+    kit_start();
+    KIT_WAIT(disk_has("engine.log", "\"freeze\""), );
+    assert_true(disk_has("engine.log", "owner=0"));
+    assert_true(disk_has("engine.log", "xvda.img"));
+    KIT_WAIT(disk_has("ssh.log", "disk-receive " KIT_UUID " xvda"), );
+    assert_true(disk_is_there("run/" KIT_UUID "-xvda/hold"));
+    disk_engine(false, 16, 0, true, 1);
+    KIT_WAIT(!disk_is_there("run/" KIT_UUID "-xvda"), );
+
+    /* and once it is over, it is over for good */
+    reboot();
+    kit_start();
+    close(kit_connect()); /* it is up */
+    assert_false(disk_is_there("run/" KIT_UUID "-xvda"));
+    assert_int_equal(kit_stop(), 0);
+}
+
 /* Would break: a channel that is cut ends the copy; or silence never does. */
 static void test_channel_cut(void **state)
 {
@@ -373,8 +424,9 @@ int main(int argc, char **argv)
         WITH_DISKS(test_complete),    WITH_DISKS(test_abort),
         WITH_DISKS(test_refused),     WITH_DISKS(test_dies_before_lease),
         WITH_DISKS(test_engine_dies), WITH_DISKS(test_daemon_dies),
-        WITH_DISKS(test_channel_cut), WITH_DISKS(test_asked_back),
-        WITH_DISKS(test_two_disks),   WITH_DISKS(test_warm),
+        WITH_DISKS(test_rebooted),    WITH_DISKS(test_channel_cut),
+        WITH_DISKS(test_asked_back),  WITH_DISKS(test_two_disks),
+        WITH_DISKS(test_warm),
     };
     if (argc > 1 && !strcmp(argv[1], "fake-engine"))
         return fake_engine(argc, argv);
