@@ -35,7 +35,7 @@ LAB_PACKAGES = $(shell sed 's/\#.*//' tests/lab/host.packages 2>/dev/null)
 
 MODULES := $(foreach n,$(NEEDS),$(firstword $(subst :, ,$(n))))
 ifneq ($(filter-out help deps clean,$(or $(MAKECMDGOALS),all)),)
-ifeq ($(filter deps check demo lab bench%,$(MAKECMDGOALS)),)
+ifeq ($(filter deps check check-long demo lab bench%,$(MAKECMDGOALS)),)
 missing := $(foreach n,$(NEEDS),$(if $(shell pkg-config --exists \
 	$(firstword $(subst :, ,$(n))) || echo no),$(lastword $(subst :, ,$(n)))))
 ifneq ($(strip $(missing)),)
@@ -199,7 +199,7 @@ $(B)/man/%: docs/man/%.pod
 		-n $(basename $*) $< $@
 
 # ---- tests -----------------------------------------------------------------
-.PHONY: deps check check-fast test-programs
+.PHONY: deps check check-fast check-long test-programs
 test-programs: all $(UNIT:%=$(B)/asan/bin/%) $(TSAN:%=$(B)/tsan/bin/%) \
 	$(FUZZ:%=$(B)/fuzz/bin/%) $(BENCH:%=$(B)/bench/%)
 
@@ -210,6 +210,10 @@ check-fast: all $(UNIT:%=$(B)/asan/bin/%) $(TSAN:%=$(B)/tsan/bin/%) \
 check: deps
 	$(Q)$(MAKE) -s --no-print-directory test-programs
 	$(Q)tests/check all
+
+check-long: deps
+	$(Q)$(MAKE) -s --no-print-directory all
+	$(Q)tests/check long
 
 deps:
 	$(Q)tests/install-packages $(BUILD_PACKAGES) $(TEST_PACKAGES) $(LAB_PACKAGES)
@@ -291,6 +295,7 @@ help:
 	'make            build everything into build/' \
 	'make check      install what is missing, build, run every test, lab too' \
 	'make check-fast unit tests only, under the sanitizers' \
+	'make check-long what make check leaves out: power cuts under disks' \
 	'make demo       two Xen hosts, one guest, plain beside predictive' \
 	'make lab        boot the two hosts and leave them up (tests/lab/lab help)' \
 	'make bench      all benches; bench-lab, bench-stream, bench-rss,' \

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # A disk nobody writes arrives complete, one that is read all the time lazily,
 # as whole as those that are written.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 disks_ready
 guest_at 1 idle disk --disk 16M disk_mode=idle
 migrate 1 2 idle --with-disks

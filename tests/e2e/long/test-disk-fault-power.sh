@@ -3,7 +3,7 @@
 # The destination loses its power at five points: before the leases are passed
 # the guest goes on at the source, afterwards what it had flushed is on the
 # destination's disks. The source loses its power before: its disks are its own.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 disks_ready
 guest_at 1 d disk --disk 24M
 export FC_MIGRATE_S=150
