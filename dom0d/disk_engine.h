@@ -44,6 +44,9 @@ int fc_disk_run_read(const struct fc_disk_env *env, const struct fc_disk_id *id,
 int fc_disk_run_write(const struct fc_disk_env *env,
                       const struct fc_disk_id *id, const char *leaf,
                       const char *text);
+/* Whether another disk of a guest here is attached from this volume. */
+bool fc_disk_run_uses(const struct fc_disk_env *env,
+                      const struct fc_disk_id *id, const char *volume);
 /* The device mapper's name of the guest's disk. */
 #define FC_DISK_DM (sizeof("forecopy-") + FC_DISK_ID_TEXT)
 void fc_disk_dm_name(const struct fc_disk_id *id, char out[FC_DISK_DM]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The files of a disk in the run directory. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -63,6 +64,25 @@ int fc_disk_run_write(const struct fc_disk_env *env,
         rc = fc_write_all(fd, "\n", 1);
     fc_close(&fd);
     return rc || rename(fresh, path) < 0 ? FC_ESYS : 0;
+}
+
+bool fc_disk_run_uses(const struct fc_disk_env *env,
+                      const struct fc_disk_id *id, const char *volume)
+{
+    char target[FC_DISK_PATH];
+    bool uses = false;
+    DIR *dir = opendir(env->run_dir);
+    const struct dirent *entry;
+    while (dir && !uses && (entry = readdir(dir))) {
+        struct fc_disk_id other;
+        uses = !fc_disk_id_parse(entry->d_name, &other) &&
+               !fc_disk_id_equal(&other, id) &&
+               !fc_disk_run_read(env, &other, "target", target) &&
+               !strcmp(target, volume);
+    }
+    if (dir)
+        closedir(dir);
+    return uses;
 }
 
 void fc_disk_dm_name(const struct fc_disk_id *id, char out[FC_DISK_DM])

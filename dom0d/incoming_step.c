@@ -344,6 +344,11 @@ static void remove_volume(struct fc_incoming *n)
         next(n);
         return;
     }
+    if (fc_disk_run_uses(n->set->args.env, &n->v.id, n->v.path)) {
+        fc_warn("%s: %s stays: a guest here uses it", n->name, n->v.path);
+        next(n);
+        return;
+    }
     if (look.kind == FC_VOLUME_BLOCK) {
         run_program(n, argv);
         return;

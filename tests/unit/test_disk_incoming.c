@@ -216,6 +216,15 @@ static void test_whose(void **state)
     assert_true(disk_is_there("web-xvda.img"));
     assert_int_equal(discard(M1), 0);
     KIT_WAIT(!disk_is_there("web-xvda.img"), );
+
+    /* but not under a guest that was given it meanwhile */
+    assert_int_equal(prepare(NEW, M1, "1048576", 1, more), 0);
+    disk_attach("xvda");
+    snprintf(path, sizeof(path), "%s/web-xvda.img\n", kit_dir);
+    disk_file("run/" KIT_UUID "-xvda/target", path);
+    assert_int_equal(discard(M1), 0);
+    KIT_WAIT(!shows("role", "shadow"), );
+    assert_true(disk_is_there("web-xvda.img"));
     assert_int_equal(kit_stop(), 0);
 }
 
@@ -247,7 +256,7 @@ static void test_taken_back(void **state)
     disk_engine(true, 16, 4, true, 1);
     KIT_WAIT(owns(1), );
     kit_add_domain(1, 7, "web", FC_DOMAIN_PVH); /* NEW's uuid, and it runs */
-    KIT_WAIT(kit_counter("domains") == 2, ); /* it is known here */
+    KIT_WAIT(kit_counter("domains") == 2, );    /* it is known here */
     assert_int_equal(discard(M1), FC_EBUSY);
     kit_lock();
     world->domain[1].info.paused = true; /* xl destroys it */
