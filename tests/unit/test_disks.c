@@ -326,7 +326,7 @@ static void test_channel_cut(void **state)
     (void)state;
     disk_attach("xvda");
     disk_engine(true, 16, 16, true, 0);
-    kit_set_key(FC_XENWATCH_CONFIG "/peer_timeout_s", "5");
+    kit_set_key(FC_XENWATCH_CONFIG "/peer_timeout_s", "15");
     kit_set_key(FC_XENWATCH_CONFIG, NULL);
     disk_file("cut", "");
     kit_start();
