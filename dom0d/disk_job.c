@@ -348,6 +348,12 @@ static int add_disk(struct fc_disk_job *job, const struct fc_disk_id *id,
     return 0;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const struct disk *x = a, *y = b;
+    return strcmp(x->id.vdev, y->id.vdev);
+}
+
 /* The disks of the guest that have `leaf` in their directory. */
 static int find_disks(struct fc_disk_job *job, const char *leaf, char *why)
 {
@@ -365,6 +371,7 @@ static int find_disks(struct fc_disk_job *job, const char *leaf, char *why)
     }
     if (dir)
         closedir(dir);
+    qsort(job->disk, job->count, sizeof(job->disk[0]), by_name);
     if (!rc && !job->count) {
         snprintf(why, FC_JOB_WHY, "%s has no disk with script=block-forecopy",
                  job->args.name);
