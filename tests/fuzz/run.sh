@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Every parser of bytes from outside: a crash, a leak, a hang or unbounded
-# memory on hostile input. Each target runs FC_FUZZ_SECONDS (60), three at once on
+# memory on hostile input. Each target runs FC_FUZZ_SECONDS (60), four at once on
 # each processor.
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
 
 seconds=${FC_FUZZ_SECONDS:-60}
-atonce=$((3 * $(nproc)))
+atonce=$((4 * $(nproc)))
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 targets=()
