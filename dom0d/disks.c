@@ -174,6 +174,42 @@ static void resume_all(struct fc_disks *s)
         closedir(dir);
 }
 
+struct offered {
+    struct fc_disks *disks;
+    struct fc_lease lease[FC_DISK_HOLDS];
+    unsigned count;
+};
+
+static void note_offered(void *user, const struct fc_lease *lease)
+{
+    struct offered *o = user;
+    if (lease->state == FC_LEASE_OFFERED && o->count < FC_DISK_HOLDS &&
+        !fc_disks_hold_of(o->disks, lease->id.uuid))
+        o->lease[o->count++] = *lease;
+}
+
+/* Offers of a migration that ended with this host's power: they were never
+ * passed, so nobody can have written elsewhere. */
+static void return_offers(struct fc_disks *s)
+{
+    struct offered *o = calloc(1, sizeof(*o));
+    char name[FC_DISK_ID_TEXT];
+    if (!o)
+        return;
+    o->disks = s;
+    int rc = fc_lease_each(s->leases, note_offered, o);
+    for (unsigned i = 0; i < o->count && !rc; i++) {
+        const struct fc_lease *l = &o->lease[i];
+        fc_disk_id_format(&l->id, name);
+        rc = fc_lease_return(s->leases, &l->id, l->migration, false);
+        if (!rc)
+            fc_info("%s: the offer to %s is taken back", name, l->host);
+    }
+    if (rc)
+        fc_error("offers of disks cannot be taken back: %s", fc_strerror(rc));
+    free(o);
+}
+
 static bool guest_here(void *user, const uint8_t *uuid)
 {
     const struct fc_disks *s = user;
@@ -250,6 +286,7 @@ int fc_disks_new(struct fc_daemon *d, struct fc_disks **disks_r)
     }
     fc_disk_kept_restore(&s->env, s->leases);
     resume_all(s);
+    return_offers(s);
     *disks_r = s;
     return 0;
 }

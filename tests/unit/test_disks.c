@@ -319,6 +319,33 @@ static void test_rebooted(void **state)
     assert_int_equal(kit_stop(), 0);
 }
 
+/* Would break: a disk that was about to be handed over when this host lost its
+ * power can never be moved again. */
+static void test_offer_rebooted(void **state)
+{
+    int sock, flip;
+    (void)state;
+    disk_attach("xvda");
+    kit_start();
+    assert_int_equal(begin(&sock, BEGIN), 0);
+    KIT_WAIT(state_is("converged"), );
+    suspend_guest(true);
+    disk_file("engine-lease", "hang");
+    flip = kit_connect();
+    char text[256];
+    snprintf(text, sizeof(text),
+             "{\"cmd\":\"disk-flip\",\"migration\":\"%s\"}\n", migration);
+    assert_int_equal(fc_write_all(flip, text, strlen(text)), 0);
+    KIT_WAIT(!strcmp(lease(), "offered 1 there"), );
+    reboot();
+    close(flip);
+    close(sock);
+    disk_file("engine-lease", NULL);
+    kit_start();
+    assert_string_equal(lease(), "here 2 ");
+    assert_int_equal(kit_stop(), 0);
+}
+
 /* Would break: a channel that is cut ends the copy; or silence never does. */
 static void test_channel_cut(void **state)
 {
@@ -424,9 +451,9 @@ int main(int argc, char **argv)
         WITH_DISKS(test_complete),    WITH_DISKS(test_abort),
         WITH_DISKS(test_refused),     WITH_DISKS(test_dies_before_lease),
         WITH_DISKS(test_engine_dies), WITH_DISKS(test_daemon_dies),
-        WITH_DISKS(test_rebooted),    WITH_DISKS(test_channel_cut),
-        WITH_DISKS(test_asked_back),  WITH_DISKS(test_two_disks),
-        WITH_DISKS(test_warm),
+        WITH_DISKS(test_rebooted),    WITH_DISKS(test_offer_rebooted),
+        WITH_DISKS(test_channel_cut), WITH_DISKS(test_asked_back),
+        WITH_DISKS(test_two_disks),   WITH_DISKS(test_warm),
     };
     if (argc > 1 && !strcmp(argv[1], "fake-engine"))
         return fake_engine(argc, argv);
