@@ -226,12 +226,18 @@ static void test_golden(void **state)
                                              { 0.1f, 0.9f, 0.01f },
                                              { 0.4f, 0.99f, 0.05f } };
     const float *const q[HORIZONS] = { some[0], some[1], some[2] };
+    static const struct fc_region_ref three[] = {
+        { .first = 0, .pages = 16 },
+        { .first = 16, .pages = 16 },
+        { .first = 32, .pages = 16 },
+    };
     const struct fc_ranklist_config config = { .kind = FC_ENGINE_DISK,
                                                .room = { 2, 1, 3 } };
     struct fc_ranklist *small;
     struct fc_rank_source s = source_of(3, 1);
     (void)state;
     s.p = q;
+    s.regions = three;
     assert_int_equal(fc_ranklist_create(&config, &small), 0);
     fc_ranklist_begin(small, 258, 987654321);
     for (unsigned l = 0; l < FC_RANK_LISTS; l++)
