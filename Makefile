@@ -239,7 +239,7 @@ train: $(B)/forecopy-train
 	$(Q)$(B)/forecopy-train --tick 1000 \
 		--output predictor/weights/memory-1s.fcm $(TRACES)
 
-bench: bench-stream bench-rss bench-predictor bench-shadow bench-lab
+bench: bench-stream bench-rss bench-predictor bench-shadow bench-lab bench-overhead
 bench-shadow: deps
 	$(Q)$(MAKE) -s --no-print-directory $(PLUGINS) $(B)/bench/bench_shadow
 	$(Q)TRACES="$(TRACES)" tests/bench/bench-shadow
@@ -253,8 +253,8 @@ bench-stream: deps
 bench-rss: deps
 	$(Q)$(MAKE) -s --no-print-directory $(B)/bench/bench_rss
 	$(Q)$(B)/bench/bench_rss
-bench-lab: deps
-	$(Q)tests/bench/bench-lab
+bench-lab bench-overhead: deps
+	$(Q)tests/bench/$@
 
 # ---- installing ------------------------------------------------------------
 XENBIN := $(prefix)/lib/xen-$(XEN_VERSION)/bin

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck shell=bash
-# One measured migration of a fresh guest from host 1 to host 2 of a lab that is up; what
-# `make bench-lab` and `make demo` share. Sourced after FC_LAB is set.
+# Measured migrations of a fresh guest between the hosts of a lab; what `make demo`
+# and the benches on hosts share. They set TOP, and may have an at_exit.
 
 lab() { "$TOP/tests/lab/lab" "$@"; }
 on() {
@@ -11,6 +11,29 @@ on() {
 }
 say() { printf '%s\n' "$*" >&2; }
 link_bytes() { lab counters | jq ".[$(($1 - 1))].bytes"; }
+
+# Uses the lab that FC_LAB names, or brings one up, and takes it down at the end.
+lab_of_our_own() {
+    local deb
+    LAB_OWN=
+    trap lab_finish EXIT
+    trap 'exit 130' INT TERM
+    [[ -z ${FC_LAB:-} ]] || return 0
+    make -s --no-print-directory all
+    deb=$(lab deb | tail -n 1)
+    LAB_OWN=bench-$$
+    say "booting two Xen hosts"
+    lab up --name "$LAB_OWN" --deb "$deb" >&2
+    export FC_LAB=$LAB_OWN
+}
+lab_finish() {
+    local rc=$?
+    trap - EXIT
+    at_exit
+    [[ -z $LAB_OWN ]] || lab down --name "$LAB_OWN" || rc=1
+    exit "$rc"
+}
+at_exit() { :; }
 
 # fresh_guest KIND [PARAMETER...]: one guest named `bench` on host 1
 fresh_guest() {

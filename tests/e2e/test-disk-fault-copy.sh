@@ -5,7 +5,7 @@
 # migration either arrives or leaves it at the source on its plain disks.
 . "$(dirname "$0")/lib.sh"
 disks_ready
-guest_at 1 d disk --disk 32M
+guest_at 1 d disk --disk 16M
 
 lab shape 16mbit
 migrate_start 1 2 d --with-disks

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Every parser of bytes from outside: a crash, a leak, a hang or unbounded
 # memory on hostile input. Each target runs FC_FUZZ_SECONDS (60), four at once on
-# each processor.
+# each processor, with the time that nothing else wants.
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
 
@@ -19,7 +19,7 @@ echo "1..${#targets[@]}"
 fuzz() {
     local name=$1 seeds=tests/fuzz/corpus/${1#fuzz_}
     mkdir -p "$work/$name" "$seeds"
-    if "build/fuzz/bin/$name" -max_total_time="$seconds" -timeout=20 \
+    if nice -n 10 "build/fuzz/bin/$name" -max_total_time="$seconds" -timeout=20 \
         -rss_limit_mb=1024 -close_fd_mask=3 -artifact_prefix="$work/$name-" \
         "$work/$name" "$seeds" >"$work/$name.log" 2>&1; then
         : >"$work/$name.ok"
