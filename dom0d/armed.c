@@ -16,12 +16,13 @@
  * length of the host, u16 of the command, u32 seconds of 1970 since when its
  * domain is not here (0: it is), host, command. And under the key
  * "calibration": u32 version, u32 samples, u64 nanoseconds a page, u64
- * fixed and u64 overhead microseconds. Under "profile" and a uuid:
+ * microseconds of scan, u64 fixed and u64 overhead. Under "profile" and a uuid:
  * docs/formats/profile.md. Under "learned" and a uuid: u64 seconds of 1970 when
  * it was kept, then docs/formats/learned.md. */
 #define RECORD_VERSION 1u
 #define CALIBRATION "calibration"
-#define CALIBRATION_BYTES 32u
+#define CALIBRATION_VERSION 2u
+#define CALIBRATION_BYTES 40u
 #define MAX_PAGE_US 1e6
 #define MAX_FIXED_MS 1e6
 #define PROFILE "profile"
@@ -235,12 +236,14 @@ void fc_armed_db_calibration(struct fc_armed_db *db, struct fc_calibration *c)
         struct fc_reader r = fc_reader_of(value.mv_data, value.mv_size);
         uint32_t version = fc_get_u32(&r), samples = fc_get_u32(&r);
         double page_us = (double)fc_get_u64(&r) / 1000.0;
+        double scan_ms = (double)fc_get_u64(&r) / 1000.0;
         double fixed_ms = (double)fc_get_u64(&r) / 1000.0;
         double overhead_ms = (double)fc_get_u64(&r) / 1000.0;
-        if (!r.bad && version == RECORD_VERSION && page_us <= MAX_PAGE_US &&
+        if (!r.bad && version == CALIBRATION_VERSION &&
+            page_us <= MAX_PAGE_US && scan_ms <= MAX_FIXED_MS &&
             fixed_ms <= MAX_FIXED_MS && overhead_ms <= MAX_FIXED_MS)
-            *c = (struct fc_calibration){ page_us, fixed_ms, overhead_ms,
-                                          samples };
+            *c = (struct fc_calibration){ page_us, scan_ms, fixed_ms,
+                                          overhead_ms, samples };
     }
     mdb_txn_abort(txn);
 }
@@ -250,9 +253,10 @@ int fc_armed_db_calibrate(struct fc_armed_db *db,
 {
     uint8_t record[CALIBRATION_BYTES];
     struct fc_writer w = fc_writer_of(record, sizeof(record));
-    fc_put_u32(&w, RECORD_VERSION);
+    fc_put_u32(&w, CALIBRATION_VERSION);
     fc_put_u32(&w, c->samples);
     fc_put_u64(&w, (uint64_t)(c->page_us * 1000.0));
+    fc_put_u64(&w, (uint64_t)(c->scan_ms * 1000.0));
     fc_put_u64(&w, (uint64_t)(c->fixed_ms * 1000.0));
     fc_put_u64(&w, (uint64_t)(c->overhead_ms * 1000.0));
     MDB_val value = { sizeof(record), record };

@@ -68,6 +68,7 @@ void fc_daemon_estimate(struct fc_daemon *d, const struct fc_domain *domain,
         .curve = &unknown,
         .page_us = d->calibration.page_us,
         .page_us_learned = d->calibration.page_us > 0,
+        .scan_ms = d->calibration.scan_ms,
         .fixed_ms = d->calibration.samples ? d->calibration.fixed_ms : 100,
         .overhead_ms = d->calibration.overhead_ms,
         .max_downtime_ms =
@@ -270,6 +271,7 @@ struct json_object *fc_json_counters(struct fc_daemon *d)
     put_int(o, "migration_bytes", d->counters.migration_bytes);
     put_int(o, "leftovers_removed", d->counters.leftovers_removed);
     put_double(o, "learned_page_us", d->calibration.page_us);
+    put_double(o, "learned_scan_ms", d->calibration.scan_ms);
     put_double(o, "learned_fixed_ms", d->calibration.fixed_ms);
     put_double(o, "learned_overhead_ms", d->calibration.overhead_ms);
     add_guest_counters(o, d);

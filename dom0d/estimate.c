@@ -69,6 +69,13 @@ static double round_ms(const struct fc_estimate_in *in, double link_bps,
     return at_least(link_ms, pages * in->page_us / 1000.0);
 }
 
+static double first_ms(const struct fc_estimate_in *in, double link_bps,
+                       double bytes)
+{
+    double host_ms = in->scan_ms + (double)in->pages * in->page_us / 1000.0;
+    return at_least(bytes / link_bps * 1000.0, host_ms);
+}
+
 /* Pages a second that can be sent. */
 static double send_rate(const struct fc_estimate_in *in, double link_bps,
                         double page_bytes)
@@ -108,14 +115,15 @@ static double play_rounds(const struct fc_estimate_in *in, double page_bytes,
     unsigned stuck = 0;
     for (out->rounds = 1;; out->rounds++) {
         bool first = out->rounds == 1;
-        double handled = first ? pages : send;
-        double hold = first ? 0 : hold_ms(in, rate, send);
-        double ms = round_ms(in, link, send * page_bytes + extra, handled);
+        double hold = first ? 0 : hold_ms(in, rate, send), all, ms;
+        all = send * page_bytes + extra;
+        ms = first ? first_ms(in, link, all) : round_ms(in, link, all, send);
         double dropped = fc_curve_at(in->curve, first ? ms / 2 : hold, pages);
         if (dropped > send)
             dropped = send;
         double sent = (send - dropped) * page_bytes + extra;
-        ms = hold + round_ms(in, link, sent, handled);
+        ms = first ? first_ms(in, link, sent)
+                   : hold + round_ms(in, link, sent, send);
         *bytes += sent;
         *total_ms += ms;
         extra = 0;
@@ -172,21 +180,55 @@ static void blend(double *value, double seen, double weight)
     *value += weight * (seen - *value);
 }
 
+/* Did so many bytes wait for the link, or for a link nobody knows? */
+static bool waited(const struct fc_migration *m, uint64_t bytes, double ms)
+{
+    return m->link_bps <= 0 ||
+           (double)bytes / m->link_bps * 1000.0 >= LINK_BOUND * ms;
+}
+
+/* What waited for its link says only that the cost is no more than this. */
+static void learn_cost(double *cost, double seen, bool bound)
+{
+    if (!bound && *cost <= 0)
+        *cost = seen;
+    else if (!bound || seen < *cost)
+        blend(cost, seen, LEARN_WEIGHT);
+}
+
+/*
+ * libxc asks for the type of each entry of the physical map once, and a guest
+ * has many more of these than pages; later rounds do without. So these tell
+ * what a page costs, and the first what the map does; where they waited for the
+ * link, all of the first is put down to its pages.
+ */
+static void learn_pages(struct fc_calibration *c, const struct fc_migration *m)
+{
+    bool bound = waited(m, m->first_bytes, m->first_ms);
+    double pages = (double)m->first_pages;
+    if (m->later_pages >= LEAST_PAGES &&
+        !waited(m, m->later_bytes, m->later_ms)) {
+        if (c->scan_ms <= 0)
+            c->page_us = 0; /* from first rounds alone */
+        learn_cost(&c->page_us, m->later_ms * 1000.0 / (double)m->later_pages,
+                   false);
+        learn_cost(&c->scan_ms,
+                   at_least(m->first_ms - pages * c->page_us / 1000.0, 0),
+                   bound);
+    } else {
+        learn_cost(&c->page_us,
+                   at_least(m->first_ms - c->scan_ms, 0) * 1000.0 / pages,
+                   bound);
+    }
+}
+
 void fc_calibration_learn(struct fc_calibration *c,
                           const struct fc_migration *m)
 {
     double us_per_byte = m->link_bps > 0 ? 1e6 / m->link_bps : 0;
     if (m->first_pages < LEAST_PAGES || m->first_ms <= 0 || m->outage_ms <= 0)
         return;
-    double page_us = m->first_ms * 1000.0 / (double)m->first_pages;
-    /* One that waited for its link, or for a link nobody knows, says only that
-     * a page costs no more. */
-    bool by_pages = us_per_byte > 0 && (double)m->first_bytes * us_per_byte <
-                                           LINK_BOUND * m->first_ms * 1000.0;
-    if (by_pages && c->page_us <= 0)
-        c->page_us = page_us;
-    else if (by_pages || page_us < c->page_us)
-        blend(&c->page_us, page_us, LEARN_WEIGHT);
+    learn_pages(c, m);
     double weight = c->samples ? LEARN_WEIGHT : 1.0;
     double final_ms = (double)m->final_bytes * us_per_byte / 1000.0;
     blend(&c->fixed_ms, at_least(m->outage_ms - final_ms, LEAST_FIXED_MS),

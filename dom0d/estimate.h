@@ -21,6 +21,7 @@ struct fc_estimate_in {
     uint32_t link_samples; /* that it was measured from; 0: it was told */
     const struct fc_curve *curve;
     double page_us;       /* processing one page of any kind; 0: nothing */
+    double scan_ms;       /* of the first round, whatever pages there are */
     bool page_us_learned; /* from migrations, not guessed */
     double fixed_ms;      /* cost of suspend and resume */
     double overhead_ms;   /* of xl, libxl and the transport before the rounds */
@@ -43,10 +44,10 @@ void fc_estimate_run(const struct fc_estimate_in *in, struct fc_estimate *out);
 
 /*
  * What migrations from this host have taught: what a page costs besides its
- * bytes on the link, and suspend and resume.
+ * bytes on the link, the walk through the physical map, and suspend and resume.
  */
 struct fc_calibration {
-    double page_us, fixed_ms, overhead_ms;
+    double page_us, scan_ms, fixed_ms, overhead_ms;
     uint32_t samples;
 };
 
@@ -55,6 +56,8 @@ struct fc_migration {
     double elapsed_ms, precopy_ms, outage_ms;
     double first_ms; /* of the first round, and what it handled and encoded */
     uint64_t first_pages, first_bytes;
+    double later_ms; /* the same of the rounds after it */
+    uint64_t later_pages, later_bytes;
     uint64_t final_bytes; /* encoded while the guest stood still */
     double link_bps;      /* of the link; 0: not known */
 };

@@ -369,6 +369,7 @@ static struct fc_estimate_in estimate_in(const struct fc_guest *g,
         .page_us =
             c->page_us > 0 ? c->page_us : PAGE_FACTOR * g->stager.page_us,
         .page_us_learned = c->page_us > 0,
+        .scan_ms = c->scan_ms,
         .fixed_ms = c->samples ? c->fixed_ms : FIXED_MS,
         .overhead_ms = c->overhead_ms,
         .max_downtime_ms =

@@ -67,6 +67,7 @@ struct fc_precopy {
     /* libxc's thread only */
     uint64_t pages_ps, round_ms, hold_ms, round_sent_base;
     uint64_t first_ms, first_pages, first_bytes; /* round 1 */
+    uint64_t later_ms, later_pages, later_bytes; /* those after it */
     uint64_t stop_bytes; /* of the stream, when the guest was to stop */
     uint64_t sync_ms, suspend_ms, suspended_ms, finish_ms, peek_ms;
     bool peek_failed;
@@ -156,8 +157,13 @@ static void end_round(struct fc_precopy *p)
         p->first_ms = ms;
         p->first_pages = pages_sent(&st) + st.skipped;
         p->first_bytes = st.encoded_bytes;
+    } else {
+        p->later_ms += ms > p->hold_ms ? ms - p->hold_ms : 0;
+        p->later_pages = pages_sent(&st) + st.skipped - p->first_pages;
+        p->later_bytes = st.encoded_bytes - p->first_bytes;
     }
-    /* a poor rate is better than none: without any, no downtime would be long */
+    /* a poor rate is better than none: without any, no downtime would be long
+     */
     if (pages >= MIN_ROUND_PAGES || !p->pages_ps)
         p->pages_ps = pages * 1000 / (ms > p->hold_ms ? ms - p->hold_ms : 1);
 }
@@ -473,6 +479,9 @@ static void tell_summary(struct fc_precopy *p, bool success)
         .first_round_ms = p->first_ms,
         .first_round_pages = p->first_pages,
         .first_round_bytes = p->first_bytes,
+        .later_rounds_ms = p->later_ms,
+        .later_rounds_pages = p->later_pages,
+        .later_rounds_bytes = p->later_bytes,
         .encoded_bytes = st.encoded_bytes,
         .link_bps = st.link_bps,
         .memory_bytes = st.memory_bytes,

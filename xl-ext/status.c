@@ -138,6 +138,9 @@ void fc_status_summary(int fd, const struct fc_summary *s)
         { "first_round_ms", s->first_round_ms },
         { "first_round_pages", s->first_round_pages },
         { "first_round_bytes", s->first_round_bytes },
+        { "later_rounds_ms", s->later_rounds_ms },
+        { "later_rounds_pages", s->later_rounds_pages },
+        { "later_rounds_bytes", s->later_rounds_bytes },
     };
     for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         add_number(o, numbers[i].key, numbers[i].value);

@@ -46,6 +46,7 @@ struct fc_summary {
     uint64_t suspend_ms;  /* that libxl took to suspend the guest */
     uint64_t final_bytes; /* encoded after that was asked for */
     uint64_t first_round_ms, first_round_pages, first_round_bytes;
+    uint64_t later_rounds_ms, later_rounds_pages, later_rounds_bytes;
     uint64_t data_pages, zero_pages, reference_pages, skipped_pages;
     uint64_t pulled_pages;
 };

@@ -176,6 +176,60 @@ static void test_slow_host(void **state)
     assert_int_equal(c.samples, 2);
 }
 
+/* A walk through a large physical map must not make each page dear. */
+static void test_scan(void **state)
+{
+    struct fc_estimate_in in = guest();
+    struct fc_estimate e, dear;
+    struct fc_calibration c = { 0 };
+    struct fc_migration m = { .elapsed_ms = 16000,
+                              .precopy_ms = 14000,
+                              .outage_ms = 1000,
+                              .first_ms = 10000 + 3276.8,
+                              .first_pages = 32768,
+                              .first_bytes = 500000,
+                              .later_ms = 500,
+                              .later_pages = 5000,
+                              .later_bytes = 500000,
+                              .link_bps = 2e6 };
+    (void)state;
+    fc_calibration_learn(&c, &m);
+    assert_true(near(c.page_us, 100));
+    assert_true(near(c.scan_ms, 10000));
+    /* the same first round, and nothing after it */
+    m.later_pages = 0;
+    fc_calibration_learn(&c, &m);
+    assert_true(near(c.page_us, 100));
+    assert_true(near(c.scan_ms, 10000));
+
+    set_curve(0, 0);
+    in.valid = 32768;
+    in.page_us = c.page_us;
+    in.scan_ms = c.scan_ms;
+    fc_estimate_run(&in, &e);
+    assert_true(near((double)e.total_ms, 10000 + 3276.8 + 100));
+    /* a stop of a thousand pages: none of that walk is in it */
+    set_curve(4000, 1000);
+    fc_estimate_run(&in, &e);
+    in.scan_ms = 0;
+    in.page_us = m.first_ms * 1000.0 / 32768;
+    fc_estimate_run(&in, &dear);
+    assert_true(e.downtime_ms <= dear.downtime_ms);
+    assert_true(near((double)e.downtime_ms, 1000 + 100));
+
+    /* later rounds that waited for the link tell nothing of it */
+    memset(&c, 0, sizeof(c));
+    m.later_pages = 5000;
+    m.later_bytes = 1000000;
+    fc_calibration_learn(&c, &m);
+    assert_true(near(c.page_us, 13276.8 / 32.768));
+    assert_true(c.scan_ms == 0);
+    m.later_bytes = 500000;
+    fc_calibration_learn(&c, &m);
+    assert_true(near(c.page_us, 100));
+    assert_true(near(c.scan_ms, 10000));
+}
+
 /* The curve between and beyond its points. */
 static void test_curve(void **state)
 {
@@ -200,6 +254,7 @@ int main(void)
         cmocka_unit_test(test_converges),
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_slow_host),
+        cmocka_unit_test(test_scan),
         cmocka_unit_test(test_curve),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
