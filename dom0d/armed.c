@@ -16,13 +16,15 @@
  * length of the host, u16 of the command, u32 seconds of 1970 since when its
  * domain is not here (0: it is), host, command. And under the key
  * "calibration": u32 version, u32 samples, u64 nanoseconds a page, u64
- * microseconds of scan, u64 fixed and u64 overhead. Under "profile" and a uuid:
- * docs/formats/profile.md. Under "learned" and a uuid: u64 seconds of 1970 when
- * it was kept, then docs/formats/learned.md. */
+ * microseconds of scan, u64 fixed and u64 overhead. Under "links": as in
+ * linkrate.h. Under "profile" and a uuid: docs/formats/profile.md. Under
+ * "learned" and a uuid: u64 seconds of 1970 when it was kept, then
+ * docs/formats/learned.md. */
 #define RECORD_VERSION 1u
 #define CALIBRATION "calibration"
 #define CALIBRATION_VERSION 2u
 #define CALIBRATION_BYTES 40u
+#define LINKS "links"
 #define MAX_PAGE_US 1e6
 #define MAX_FIXED_MS 1e6
 #define PROFILE "profile"
@@ -261,6 +263,30 @@ int fc_armed_db_calibrate(struct fc_armed_db *db,
     fc_put_u64(&w, (uint64_t)(c->overhead_ms * 1000.0));
     MDB_val value = { sizeof(record), record };
     return change(db, CALIBRATION, strlen(CALIBRATION), &value);
+}
+
+void fc_armed_db_links(struct fc_armed_db *db, struct fc_linkrate *l)
+{
+    char name[] = LINKS;
+    MDB_val key = { strlen(name), name }, value;
+    MDB_txn *txn;
+
+    memset(l, 0, sizeof(*l));
+    if (mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn))
+        return;
+    if (!mdb_get(txn, db->dbi, &key, &value))
+        (void)fc_linkrate_decode(value.mv_data, value.mv_size, l);
+    mdb_txn_abort(txn);
+}
+
+int fc_armed_db_links_put(struct fc_armed_db *db, const struct fc_linkrate *l)
+{
+    uint8_t record[FC_LINKRATE_BYTES];
+    ssize_t n = fc_linkrate_encode(l, record, sizeof(record));
+    if (n < 0)
+        return (int)n;
+    MDB_val value = { (size_t)n, record };
+    return change(db, LINKS, strlen(LINKS), &value);
 }
 
 int fc_armed_db_profile(struct fc_armed_db *db, const uint8_t *uuid,

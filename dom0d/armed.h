@@ -3,6 +3,7 @@
 #define FC_ARMED_H
 
 #include "guest.h"
+#include "linkrate.h"
 #include "profile.h"
 
 /*
@@ -33,6 +34,10 @@ void fc_armed_db_calibration(struct fc_armed_db *db, struct fc_calibration *c);
 /* 0, FC_EFULL or FC_EIO. */
 int fc_armed_db_calibrate(struct fc_armed_db *db,
                           const struct fc_calibration *c);
+
+/* The same of links: empty when nothing is kept; 0, FC_EFULL or FC_EIO. */
+void fc_armed_db_links(struct fc_armed_db *db, struct fc_linkrate *l);
+int fc_armed_db_links_put(struct fc_armed_db *db, const struct fc_linkrate *l);
 
 /* A guest's long-term profile. 0; FC_ENOENT; FC_EIO; or as
  * fc_profile_decode(), with what is wrong in `why`. */

@@ -50,7 +50,8 @@ struct json_object *fc_json_estimate(const struct fc_estimate *e)
 }
 
 void fc_daemon_estimate(struct fc_daemon *d, const struct fc_domain *domain,
-                        uint32_t max_downtime_ms, struct fc_estimate *e)
+                        const char *host, uint32_t max_downtime_ms,
+                        struct fc_estimate *e)
 {
     static const struct fc_curve unknown;
     const struct fc_armed_guest *a = fc_daemon_armed(d, domain->uuid);
@@ -62,9 +63,12 @@ void fc_daemon_estimate(struct fc_daemon *d, const struct fc_domain *domain,
         fc_daemon_guest_settings(d, domain->uuid, false);
     if (!s)
         s = &d->settings;
+    double told = fc_settings_double(s, FC_SET_LINK_RATE);
+    double seen = told > 0 ? 0 : fc_linkrate_of(&d->links, host);
     struct fc_estimate_in in = {
         .pages = domain->pages,
-        .link_bps = fc_settings_double(s, FC_SET_LINK_RATE),
+        .link_bps = told > 0 ? told : seen,
+        .link_remembered = seen > 0,
         .curve = &unknown,
         .page_us = d->calibration.page_us,
         .page_us_learned = d->calibration.page_us > 0,
@@ -172,7 +176,7 @@ struct json_object *fc_json_guest(struct fc_daemon *d,
     put_double(o, "vbd_bytes_ps", domain->vbd_bytes_ps);
     json_object_object_add(o, "traced_disks",
                            fc_blocktrace_json(d->blocktrace, domain->uuid));
-    fc_daemon_estimate(d, domain, 0, &estimate);
+    fc_daemon_estimate(d, domain, "", 0, &estimate);
     json_object_object_add(o, "estimate", fc_json_estimate(&estimate));
     return o;
 }

@@ -98,7 +98,7 @@ static void answer(struct fc_hold *h)
         json_object_new_int64(fd >= 0 ? (int64_t)g->pages.staged : 0));
     if (domain) {
         struct fc_estimate estimate;
-        fc_daemon_estimate(h->daemon, domain, 0, &estimate);
+        fc_daemon_estimate(h->daemon, domain, h->host, 0, &estimate);
         json_object_object_add(o, "estimate", fc_json_estimate(&estimate));
     }
     fc_client_reply(h->client, o, fd);
@@ -158,6 +158,7 @@ void fc_control_migrate_begin(struct fc_daemon *d, struct fc_client *client,
 
     struct fc_armed_guest *a = fc_daemon_armed(d, domain->uuid);
     const char *host = fc_json_str(req, "host", "");
+    snprintf(h->host, sizeof(h->host), "%s", host);
     if (a && *host && strcmp(host_of(host), host_of(a->armed.host))) {
         fc_info("%s is armed for %s, not for %s: what is staged is not used",
                 domain->name, a->armed.host, host);
@@ -233,7 +234,9 @@ static void learn(struct fc_daemon *d, const struct fc_hold *h,
         .link_bps = link_bps > 0 ? link_bps : s.link_bps,
     };
     fc_calibration_learn(&d->calibration, &m);
-    if (d->db && fc_armed_db_calibrate(d->db, &d->calibration))
+    fc_linkrate_learn(&d->links, h->host, link_bps);
+    if (d->db && (fc_armed_db_calibrate(d->db, &d->calibration) ||
+                  fc_armed_db_links_put(d->db, &d->links)))
         fc_warn("cannot keep what a migration has taught on disk");
 }
 

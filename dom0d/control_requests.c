@@ -286,7 +286,8 @@ static void do_estimate(struct fc_daemon *d, struct fc_client *client,
     const struct fc_domain *domain = fc_control_domain(d, client, req);
     if (!domain)
         return;
-    fc_daemon_estimate(d, domain, (uint32_t)downtime, &estimate);
+    fc_daemon_estimate(d, domain, fc_json_str(req, "host", ""),
+                       (uint32_t)downtime, &estimate);
     struct json_object *o = json_object_new_object();
     json_object_object_add(o, "estimate", fc_json_estimate(&estimate));
     fc_client_reply(client, o, -1);

@@ -123,8 +123,10 @@ static void open_db(struct fc_daemon *d)
     int rc = fc_armed_db_open(d->config->armed_dir, &d->db);
     if (!rc)
         rc = fc_armed_db_each(d->db, arm_again, d);
-    if (!rc)
+    if (!rc) {
         fc_armed_db_calibration(d->db, &d->calibration);
+        fc_armed_db_links(d->db, &d->links);
+    }
     uint64_t before_s = (uint64_t)time(NULL) - PROFILE_S;
     if (!rc && (fc_armed_db_profile_prune(d->db, before_s) < 0 ||
                 fc_armed_db_learned_prune(d->db, before_s) < 0))
@@ -203,6 +205,7 @@ static int set_up(struct fc_daemon *d)
         .log_user = c->xen.log_user,
         .proc_root = c->proc_root,
         .calibration = &d->calibration,
+        .links = &d->links,
         .watch = c->xen.watch,
         .watch_user = c->xen.watch_user,
     };

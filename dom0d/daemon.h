@@ -48,7 +48,7 @@ struct fc_daemon_config {
     const char *armed_dir; /* NULL: armed guests are not kept */
     const char *proc_root, *sys_root;
     const char *block_tool; /* forecopy-block; NULL: disks are not traced */
-    const char *xl_path; /* Xen's own xl, of the running version */
+    const char *xl_path;    /* Xen's own xl, of the running version */
     uid_t keeper_uid;
     gid_t keeper_gid;
     const char *disks_dir; /* databases and maps; NULL: no disks are moved */
@@ -76,6 +76,7 @@ struct fc_hold {
     struct fc_daemon *daemon;
     uint8_t uuid[FC_UUID_BYTES];
     uint32_t domid;
+    char host[FC_ARMED_HOST]; /* it goes to; empty: not told */
     bool staged_wanted;
     bool answered;
     uint64_t deadline_ms; /* of draining */
@@ -106,7 +107,7 @@ struct fc_daemon {
     struct fc_keepers *keepers;
     struct fc_control *control;
     struct fc_blocktrace *blocktrace; /* NULL: disks are not traced */
-    struct fc_armed_db *db; /* NULL: not kept */
+    struct fc_armed_db *db;           /* NULL: not kept */
     struct fc_armed_guest *armed;
     unsigned armed_count;
     struct fc_hold *holds;
@@ -115,6 +116,7 @@ struct fc_daemon {
     struct fc_recording *recordings;
     struct fc_guest_env env;
     struct fc_calibration calibration; /* what migrations have taught */
+    struct fc_linkrate links;
     struct event *watch, *second, *tick, *stop_timer;
     uint64_t next_guest_id;
     unsigned closing; /* uplinks that say goodbye */
@@ -232,8 +234,10 @@ struct json_object *fc_json_away(struct fc_daemon *d,
                                  const struct fc_armed_guest *armed);
 struct json_object *fc_json_guests(struct fc_daemon *d);
 struct json_object *fc_json_counters(struct fc_daemon *d);
-/* An estimate for any domain, armed or not. */
+/* An estimate for any domain, armed or not; `host` is where to, "" for where
+ * it is armed for, if it is. */
 void fc_daemon_estimate(struct fc_daemon *d, const struct fc_domain *domain,
-                        uint32_t max_downtime_ms, struct fc_estimate *e);
+                        const char *host, uint32_t max_downtime_ms,
+                        struct fc_estimate *e);
 
 #endif

@@ -53,6 +53,8 @@ static double confidence_of(const struct fc_estimate_in *in)
     uint32_t samples = curve_samples(in);
     if (in->link_bps <= 0)
         link = 0.2;
+    else if (in->link_remembered)
+        link = 0.6;
     else if (in->link_samples && in->link_samples < 16)
         link = 0.4 + 0.6 * in->link_samples / 16.0;
     curve = samples < CURVE_SAMPLES ? 0.2 + 0.8 * samples / CURVE_SAMPLES : 1;
@@ -153,10 +155,11 @@ void fc_estimate_run(const struct fc_estimate_in *in, struct fc_estimate *out)
     double page_bytes =
         in->page_bytes > 0 ? in->page_bytes : ASSUMED_PAGE_BYTES;
     out->link_bps = in->link_bps > 0 ? in->link_bps : ASSUMED_LINK_BPS;
-    out->link_known = in->link_bps > 0;
-    out->basis = in->link_bps <= 0  ? "assumed, nothing was measured yet"
-                 : in->link_samples ? "measured while staging"
-                                    : "set by link_rate_bytes";
+    out->link_known = in->link_bps > 0 && !in->link_remembered;
+    out->basis = in->link_bps <= 0     ? "assumed, nothing was measured yet"
+                 : in->link_remembered ? "seen by an earlier migration"
+                 : in->link_samples    ? "measured while staging"
+                                       : "set by link_rate_bytes";
 
     double known_clean = (double)in->zero + (double)in->valid;
     double missing = at_least((double)in->pages - known_clean, 0);

@@ -19,6 +19,7 @@ struct fc_estimate_in {
     double page_bytes;     /* mean size of an encoded page; 0: not known */
     double link_bps;       /* bytes a second; 0: not known */
     uint32_t link_samples; /* that it was measured from; 0: it was told */
+    bool link_remembered;  /* or an earlier migration to that host saw it */
     const struct fc_curve *curve;
     double page_us;       /* processing one page of any kind; 0: nothing */
     double scan_ms;       /* of the first round, whatever pages there are */
@@ -35,7 +36,7 @@ struct fc_estimate {
     double link_bps, confidence; /* 0-1 */
     uint64_t floor_pages; /* dirty however many rounds are made; 0: not known */
     unsigned rounds;
-    bool link_known;   /* link_bps was told or measured */
+    bool link_known;   /* link_bps was told or measured for this guest */
     bool converges;    /* the downtime wanted is reached */
     const char *basis; /* where the rate comes from; static */
 };

@@ -357,14 +357,20 @@ static struct fc_estimate_in estimate_in(const struct fc_guest *g,
     struct fc_uplink_status s;
     double told = fc_settings_double(g->settings, FC_SET_LINK_RATE);
     fc_uplink_status(g->uplink, &s);
+    double seen = told > 0 || s.link_bps > 0
+                      ? 0
+                      : fc_linkrate_of(g->env->links, g->armed.host);
     return (struct fc_estimate_in){
         .pages = g->domain_pages,
         .known = g->pages.present,
         .zero = g->pages.zero,
         .valid = g->pages.valid,
         .page_bytes = g->stager.page_bytes,
-        .link_bps = told > 0 ? told : s.link_bps,
+        .link_bps = told > 0   ? told
+                    : seen > 0 ? seen
+                               : s.link_bps,
         .link_samples = told > 0 ? 0 : s.link_samples,
+        .link_remembered = seen > 0,
         .curve = &g->sampler.curve,
         .page_us =
             c->page_us > 0 ? c->page_us : PAGE_FACTOR * g->stager.page_us,

@@ -9,6 +9,7 @@
 #include "domains.h"
 #include "estimate.h"
 #include "hashset.h"
+#include "linkrate.h"
 #include "pagetab.h"
 #include "predict.h"
 #include "sampler.h"
@@ -43,6 +44,7 @@ struct fc_guest_env {
     void *log_user;
     const char *proc_root;
     const struct fc_calibration *calibration;
+    const struct fc_linkrate *links;
     struct fc_armed_db *db; /* NULL: nothing is kept */
     const struct fc_xenwatch_ops *watch;
     void *watch_user;

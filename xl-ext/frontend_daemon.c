@@ -134,13 +134,16 @@ static struct json_object *take_estimate(struct json_object *reply)
     return json_object_get(estimate);
 }
 
-int fc_front_daemon_estimate(int sock, const char *domain, long max_downtime_ms,
+int fc_front_daemon_estimate(int sock, const char *domain, const char *host,
+                             long max_downtime_ms,
                              struct json_object **estimate_r, char *why)
 {
     struct json_object *reply = NULL, *req = request("estimate", domain);
 
     json_object_object_add(req, "max_downtime_ms",
                            json_object_new_int64(max_downtime_ms));
+    if (host)
+        json_object_object_add(req, "host", json_object_new_string(host));
     int rc = fc_front_daemon_call(sock, req, &reply, NULL, REPLY_MS, why);
     *estimate_r = rc ? NULL : take_estimate(reply);
     json_object_put(reply);

@@ -47,7 +47,8 @@ void fc_front_daemon_settings(int sock, const char *domain,
                               struct fc_session *session);
 
 /* `*estimate_r` is the caller's to put. */
-int fc_front_daemon_estimate(int sock, const char *domain, long max_downtime_ms,
+int fc_front_daemon_estimate(int sock, const char *domain, const char *host,
+                             long max_downtime_ms,
                              struct json_object **estimate_r, char *why);
 
 /*

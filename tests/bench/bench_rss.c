@@ -291,6 +291,7 @@ static void hurry(struct fc_settings *settings)
 static void run_case(bool all_written, const char *program, struct numbers *n)
 {
     static const struct fc_calibration untaught;
+    static const struct fc_linkrate no_links;
     char why[FC_GUEST_WHY], proc[] = "/tmp/bench-rss.XXXXXX";
     struct source s = { .base = event_base_new() };
     struct fc_settings settings;
@@ -299,6 +300,7 @@ static void run_case(bool all_written, const char *program, struct numbers *n)
                                 .proc_root = proc,
                                 .watch = &watch_ops,
                                 .calibration = &untaught,
+                                .links = &no_links,
                                 .adapt_share = 0.05f };
     struct fc_armed armed = { .uuid = { 1 }, .host = "destination" };
     struct fc_domain domain = {
