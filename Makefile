@@ -298,8 +298,8 @@ help:
 	'make check-long what make check leaves out: power cuts under disks' \
 	'make demo       two Xen hosts, one guest, plain beside predictive' \
 	'make lab        boot the two hosts and leave them up (tests/lab/lab help)' \
-	'make bench      all benches; bench-lab, bench-stream, bench-rss,' \
-	'                bench-predictor, bench-shadow: one' \
+	'make bench      all benches; bench-lab, bench-overhead, bench-stream,' \
+	'                bench-rss, bench-predictor, bench-shadow: one' \
 	'                (bench-stream STREAM=FILE: on a guest that `xl save` saved)' \
 	'make train      the GRU'\''s weights anew, of TRACES' \
 	'make install    into DESTDIR and prefix' \
