@@ -16,14 +16,14 @@
  * length of the host, u16 of the command, u32 seconds of 1970 since when its
  * domain is not here (0: it is), host, command. And under the key
  * "calibration": u32 version, u32 samples, u64 nanoseconds a page, u64
- * microseconds of scan, u64 fixed and u64 overhead. Under "links": as in
- * linkrate.h. Under "profile" and a uuid: docs/formats/profile.md. Under
- * "learned" and a uuid: u64 seconds of 1970 when it was kept, then
- * docs/formats/learned.md. */
+ * microseconds of scan, u64 fixed, u64 overhead and u64 of disks. Under
+ * "links": as in linkrate.h. Under "profile" and a uuid:
+ * docs/formats/profile.md. Under "learned" and a uuid: u64 seconds of 1970 when
+ * it was kept, then docs/formats/learned.md. */
 #define RECORD_VERSION 1u
 #define CALIBRATION "calibration"
 #define CALIBRATION_VERSION 2u
-#define CALIBRATION_BYTES 40u
+#define CALIBRATION_BYTES 48u
 #define LINKS "links"
 #define MAX_PAGE_US 1e6
 #define MAX_FIXED_MS 1e6
@@ -241,11 +241,13 @@ void fc_armed_db_calibration(struct fc_armed_db *db, struct fc_calibration *c)
         double scan_ms = (double)fc_get_u64(&r) / 1000.0;
         double fixed_ms = (double)fc_get_u64(&r) / 1000.0;
         double overhead_ms = (double)fc_get_u64(&r) / 1000.0;
+        double disks_ms = (double)fc_get_u64(&r) / 1000.0;
         if (!r.bad && version == CALIBRATION_VERSION &&
             page_us <= MAX_PAGE_US && scan_ms <= MAX_FIXED_MS &&
-            fixed_ms <= MAX_FIXED_MS && overhead_ms <= MAX_FIXED_MS)
-            *c = (struct fc_calibration){ page_us, scan_ms, fixed_ms,
-                                          overhead_ms, samples };
+            fixed_ms <= MAX_FIXED_MS && overhead_ms <= MAX_FIXED_MS &&
+            disks_ms <= MAX_FIXED_MS)
+            *c = (struct fc_calibration){ page_us,     scan_ms,  fixed_ms,
+                                          overhead_ms, disks_ms, samples };
     }
     mdb_txn_abort(txn);
 }
@@ -261,6 +263,7 @@ int fc_armed_db_calibrate(struct fc_armed_db *db,
     fc_put_u64(&w, (uint64_t)(c->scan_ms * 1000.0));
     fc_put_u64(&w, (uint64_t)(c->fixed_ms * 1000.0));
     fc_put_u64(&w, (uint64_t)(c->overhead_ms * 1000.0));
+    fc_put_u64(&w, (uint64_t)(c->disks_ms * 1000.0));
     MDB_val value = { sizeof(record), record };
     return change(db, CALIBRATION, strlen(CALIBRATION), &value);
 }

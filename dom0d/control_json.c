@@ -49,9 +49,9 @@ struct json_object *fc_json_estimate(const struct fc_estimate *e)
     return o;
 }
 
-void fc_daemon_estimate(struct fc_daemon *d, const struct fc_domain *domain,
-                        const char *host, uint32_t max_downtime_ms,
-                        struct fc_estimate *e)
+static void estimate_memory(struct fc_daemon *d, const struct fc_domain *domain,
+                            const char *host, uint32_t max_downtime_ms,
+                            struct fc_estimate *e)
 {
     static const struct fc_curve unknown;
     const struct fc_armed_guest *a = fc_daemon_armed(d, domain->uuid);
@@ -81,6 +81,17 @@ void fc_daemon_estimate(struct fc_daemon *d, const struct fc_domain *domain,
         .max_rounds = 30,
     };
     fc_estimate_run(&in, e);
+}
+
+void fc_daemon_estimate(struct fc_daemon *d, const struct fc_domain *domain,
+                        const char *host, bool disks, uint32_t max_downtime_ms,
+                        struct fc_estimate *e)
+{
+    estimate_memory(d, domain, host, max_downtime_ms, e);
+    if (disks) {
+        e->downtime_ms += (uint64_t)d->calibration.disks_ms;
+        e->total_ms += (uint64_t)d->calibration.disks_ms;
+    }
 }
 
 static double percent(uint64_t part, uint64_t whole)
@@ -176,7 +187,7 @@ struct json_object *fc_json_guest(struct fc_daemon *d,
     put_double(o, "vbd_bytes_ps", domain->vbd_bytes_ps);
     json_object_object_add(o, "traced_disks",
                            fc_blocktrace_json(d->blocktrace, domain->uuid));
-    fc_daemon_estimate(d, domain, "", 0, &estimate);
+    fc_daemon_estimate(d, domain, "", false, 0, &estimate);
     json_object_object_add(o, "estimate", fc_json_estimate(&estimate));
     return o;
 }
@@ -278,6 +289,7 @@ struct json_object *fc_json_counters(struct fc_daemon *d)
     put_double(o, "learned_scan_ms", d->calibration.scan_ms);
     put_double(o, "learned_fixed_ms", d->calibration.fixed_ms);
     put_double(o, "learned_overhead_ms", d->calibration.overhead_ms);
+    put_double(o, "learned_disks_ms", d->calibration.disks_ms);
     add_guest_counters(o, d);
     put_int(o, "keepers", k.keepers);
     put_int(o, "keeper_channels", k.channels);

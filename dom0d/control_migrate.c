@@ -98,7 +98,8 @@ static void answer(struct fc_hold *h)
         json_object_new_int64(fd >= 0 ? (int64_t)g->pages.staged : 0));
     if (domain) {
         struct fc_estimate estimate;
-        fc_daemon_estimate(h->daemon, domain, h->host, 0, &estimate);
+        fc_daemon_estimate(h->daemon, domain, h->host, h->with_disks, 0,
+                           &estimate);
         json_object_object_add(o, "estimate", fc_json_estimate(&estimate));
     }
     fc_client_reply(h->client, o, fd);
@@ -152,6 +153,7 @@ void fc_control_migrate_begin(struct fc_daemon *d, struct fc_client *client,
     h->start_ms = fc_now_ms();
     h->deadline_ms = h->start_ms + DRAIN_MS;
     h->staged_wanted = !fc_json_bool(req, "no_stage", 0);
+    h->with_disks = fc_json_bool(req, "disks", 0);
     memcpy(h->uuid, domain->uuid, FC_UUID_BYTES);
     h->next = d->holds;
     d->holds = h;
@@ -221,6 +223,7 @@ static void learn(struct fc_daemon *d, const struct fc_hold *h,
         fc_uplink_status(g->uplink, &s);
     double link_bps = (double)number(summary, "link_bps");
     struct fc_migration m = {
+        .with_disks = h->with_disks,
         .elapsed_ms = (double)number(summary, "elapsed_ms"),
         .precopy_ms = (double)number(summary, "precopy_ms"),
         .outage_ms = (double)number(summary, "outage_ms"),

@@ -287,7 +287,8 @@ static void do_estimate(struct fc_daemon *d, struct fc_client *client,
     if (!domain)
         return;
     fc_daemon_estimate(d, domain, fc_json_str(req, "host", ""),
-                       (uint32_t)downtime, &estimate);
+                       fc_json_bool(req, "disks", 0), (uint32_t)downtime,
+                       &estimate);
     struct json_object *o = json_object_new_object();
     json_object_object_add(o, "estimate", fc_json_estimate(&estimate));
     fc_client_reply(client, o, -1);

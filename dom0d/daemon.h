@@ -77,7 +77,7 @@ struct fc_hold {
     uint8_t uuid[FC_UUID_BYTES];
     uint32_t domid;
     char host[FC_ARMED_HOST]; /* it goes to; empty: not told */
-    bool staged_wanted;
+    bool staged_wanted, with_disks;
     bool answered;
     uint64_t deadline_ms; /* of draining */
     uint64_t start_ms;
@@ -235,9 +235,9 @@ struct json_object *fc_json_away(struct fc_daemon *d,
 struct json_object *fc_json_guests(struct fc_daemon *d);
 struct json_object *fc_json_counters(struct fc_daemon *d);
 /* An estimate for any domain, armed or not; `host` is where to, "" for where
- * it is armed for, if it is. */
+ * it is armed for, if it is; `disks`: they go with it. */
 void fc_daemon_estimate(struct fc_daemon *d, const struct fc_domain *domain,
-                        const char *host, uint32_t max_downtime_ms,
+                        const char *host, bool disks, uint32_t max_downtime_ms,
                         struct fc_estimate *e);
 
 #endif

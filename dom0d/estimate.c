@@ -234,8 +234,12 @@ void fc_calibration_learn(struct fc_calibration *c,
     learn_pages(c, m);
     double weight = c->samples ? LEARN_WEIGHT : 1.0;
     double final_ms = (double)m->final_bytes * us_per_byte / 1000.0;
-    blend(&c->fixed_ms, at_least(m->outage_ms - final_ms, LEAST_FIXED_MS),
-          weight);
+    double fixed_ms = at_least(m->outage_ms - final_ms, LEAST_FIXED_MS);
+    if (m->with_disks && c->samples) {
+        learn_cost(&c->disks_ms, at_least(fixed_ms - c->fixed_ms, 0), false);
+        return;
+    }
+    blend(&c->fixed_ms, fixed_ms, weight);
     blend(&c->overhead_ms,
           at_least(m->elapsed_ms - m->precopy_ms - m->outage_ms, 0), weight);
     c->samples++;

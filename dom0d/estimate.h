@@ -49,11 +49,13 @@ void fc_estimate_run(const struct fc_estimate_in *in, struct fc_estimate *out);
  */
 struct fc_calibration {
     double page_us, scan_ms, fixed_ms, overhead_ms;
+    double disks_ms; /* that a hand-over with disks takes besides */
     uint32_t samples;
 };
 
 /* The numbers of a migration's report that it learns from. */
 struct fc_migration {
+    bool with_disks;
     double elapsed_ms, precopy_ms, outage_ms;
     double first_ms; /* of the first round, and what it handled and encoded */
     uint64_t first_pages, first_bytes;

@@ -135,7 +135,7 @@ static struct json_object *take_estimate(struct json_object *reply)
 }
 
 int fc_front_daemon_estimate(int sock, const char *domain, const char *host,
-                             long max_downtime_ms,
+                             bool disks, long max_downtime_ms,
                              struct json_object **estimate_r, char *why)
 {
     struct json_object *reply = NULL, *req = request("estimate", domain);
@@ -144,6 +144,8 @@ int fc_front_daemon_estimate(int sock, const char *domain, const char *host,
                            json_object_new_int64(max_downtime_ms));
     if (host)
         json_object_object_add(req, "host", json_object_new_string(host));
+    if (disks)
+        json_object_object_add(req, "disks", json_object_new_boolean(1));
     int rc = fc_front_daemon_call(sock, req, &reply, NULL, REPLY_MS, why);
     *estimate_r = rc ? NULL : take_estimate(reply);
     json_object_put(reply);
@@ -151,7 +153,7 @@ int fc_front_daemon_estimate(int sock, const char *domain, const char *host,
 }
 
 int fc_front_daemon_begin(int sock, const char *domain, const char *host,
-                          bool no_stage, struct fc_session *session,
+                          bool no_stage, bool disks, struct fc_session *session,
                           struct json_object **estimate_r, char *why)
 {
     struct json_object *reply = NULL;
@@ -162,6 +164,8 @@ int fc_front_daemon_begin(int sock, const char *domain, const char *host,
         json_object_object_add(req, "host", json_object_new_string(host));
     if (no_stage)
         json_object_object_add(req, "no_stage", json_object_new_boolean(1));
+    if (disks)
+        json_object_object_add(req, "disks", json_object_new_boolean(1));
     *estimate_r = NULL;
     int rc = fc_front_daemon_call(sock, req, &reply, fds, BEGIN_MS, why);
     if (rc)

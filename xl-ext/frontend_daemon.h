@@ -48,7 +48,7 @@ void fc_front_daemon_settings(int sock, const char *domain,
 
 /* `*estimate_r` is the caller's to put. */
 int fc_front_daemon_estimate(int sock, const char *domain, const char *host,
-                             long max_downtime_ms,
+                             bool disks, long max_downtime_ms,
                              struct json_object **estimate_r, char *why);
 
 /*
@@ -57,7 +57,7 @@ int fc_front_daemon_estimate(int sock, const char *domain, const char *host,
  * staged) go into the session.
  */
 int fc_front_daemon_begin(int sock, const char *domain, const char *host,
-                          bool no_stage, struct fc_session *session,
+                          bool no_stage, bool disks, struct fc_session *session,
                           struct json_object **estimate_r, char *why);
 
 /* Takes over `summary`. */

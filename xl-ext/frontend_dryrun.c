@@ -50,9 +50,9 @@ static void ask_daemon(struct dry_run *d)
         fc_front_daemon_settings(sock, d->guest.uuid_text, &d->session);
         if (d->args->max_downtime_ms >= 0)
             d->session.max_downtime_ms = (uint32_t)d->args->max_downtime_ms;
-        if (fc_front_daemon_estimate(sock, d->guest.uuid_text, d->args->host,
-                                     d->session.max_downtime_ms, &d->estimate,
-                                     why))
+        if (fc_front_daemon_estimate(
+                sock, d->guest.uuid_text, d->args->host, d->args->with_disks,
+                d->session.max_downtime_ms, &d->estimate, why))
             no(d, why);
     }
     fc_close(&sock);

@@ -565,9 +565,9 @@ static int migrate(struct migration *m)
     int status = args->with_disks ? copy_disks(m) : 0;
     if (status)
         return status;
-    rc = fc_front_daemon_begin(m->daemon, m->guest.uuid_text,
-                               args->ssh[0] ? args->host : NULL, args->no_stage,
-                               &m->session, &m->estimate, m->why);
+    rc = fc_front_daemon_begin(
+        m->daemon, m->guest.uuid_text, args->ssh[0] ? args->host : NULL,
+        args->no_stage, args->with_disks, &m->session, &m->estimate, m->why);
     if (rc == FC_EBUSY)
         return refuse(m);
     if (rc || (!args->with_disks && prepare(m)) || make_channels(m))

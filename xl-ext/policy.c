@@ -15,7 +15,8 @@
  *  - the deadline has passed: stop or abort, as told.
  *  - no rounds left: stop.
  *  - the dirty set is as small as this guest was expected to let it become,
- *    and the last round did not make it much smaller: stop.
+ *    and the last round did not make it much smaller; or nearly as small, and
+ *    the last round hardly made it smaller: stop.
  *  - the dirty set still shrinks: another round. While it does so quickly,
  *    rounds go on even below the limit, because each is shorter than the one
  *    before and the guest's downtime is what counts.
@@ -45,6 +46,8 @@
 #define LOOK_MS 10u
 #define FLOOR_PERCENT 115u /* of the floor expected: that is it */
 #define STEEP_PERCENT 60u  /* of the last: the floor was set too high */
+#define NEAR_PERCENT 140u  /* of the floor expected: it was set too low */
+#define FLAT_PERCENT 80u   /* of the last: hardly smaller */
 #define HUNT_MS 3000u      /* watching, and the rounds that it led to */
 #define LOOKS_FOR_MEAN 5u
 #define LULL_PERCENT 25u /* of the mean growth */
@@ -104,9 +107,11 @@ static bool is_at_floor(const struct fc_policy *p,
                         const struct fc_policy_limits *limits,
                         const struct fc_policy_input *in)
 {
-    return limits->floor_pages && p->decisions &&
-           at_most_percent(in->dirty_pages, limits->floor_pages,
-                           FLOOR_PERCENT) &&
+    if (!limits->floor_pages || !p->decisions)
+        return false;
+    bool flat = !at_most_percent(in->dirty_pages, p->last, FLAT_PERCENT);
+    return at_most_percent(in->dirty_pages, limits->floor_pages,
+                           flat ? NEAR_PERCENT : FLOOR_PERCENT) &&
            !at_most_percent(in->dirty_pages, p->last, STEEP_PERCENT);
 }
 

@@ -204,12 +204,12 @@ static void test_armed_db(void **state)
     struct fc_calibration c;
     fc_armed_db_calibration(db, &c);
     assert_int_equal(c.samples, 0);
-    c = (struct fc_calibration){ 12.5, 7000.25, 80.25, 900.5, 3 };
+    c = (struct fc_calibration){ 12.5, 7000.25, 80.25, 900.5, 40.5, 3 };
     assert_int_equal(fc_armed_db_calibrate(db, &c), 0);
     memset(&c, 0, sizeof(c));
     fc_armed_db_calibration(db, &c);
     assert_true(c.page_us == 12.5 && c.scan_ms == 7000.25);
-    assert_true(c.fixed_ms == 80.25);
+    assert_true(c.fixed_ms == 80.25 && c.disks_ms == 40.5);
     assert_true(c.overhead_ms == 900.5 && c.samples == 3);
     nrecords = 0;
     assert_int_equal(fc_armed_db_each(db, record, NULL), 0);

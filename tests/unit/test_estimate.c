@@ -170,6 +170,15 @@ static void test_slow_host(void **state)
     m.link_bps = 200000;
     fc_calibration_learn(&c, &m);
     assert_true(near(c.page_us, 28700000.0 / 32768));
+    /* nor does one with disks make others' hand-over long */
+    double fixed_ms = c.fixed_ms;
+    m.with_disks = true;
+    m.outage_ms = 10500;
+    m.link_bps = 14e6;
+    fc_calibration_learn(&c, &m);
+    assert_true(c.fixed_ms == fixed_ms);
+    assert_true(near(c.disks_ms, 10000 - fixed_ms));
+    m.with_disks = false;
     /* and nothing can be learned from next to nothing */
     m.first_pages = 3;
     fc_calibration_learn(&c, &m);

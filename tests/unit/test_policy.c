@@ -243,6 +243,14 @@ static void test_floor(void **state)
     assert_int_equal(step(&p, &known, 1, 6000), FC_POLICY_CONTINUE);
     assert_int_equal(step(&p, &known, 2, 2400), FC_POLICY_CONTINUE);
 
+    p = (struct fc_policy){ 0 }; /* a little above, and flat: it is there */
+    assert_int_equal(step(&p, &known, 1, 2900), FC_POLICY_CONTINUE);
+    assert_int_equal(step(&p, &known, 2, 2700), FC_POLICY_STOP);
+
+    p = (struct fc_policy){ 0 }; /* well above it, though flat: on */
+    assert_int_equal(step(&p, &known, 1, 3100), FC_POLICY_CONTINUE);
+    assert_int_equal(step(&p, &known, 2, 2900), FC_POLICY_CONTINUE);
+
     p = (struct fc_policy){ 0 }; /* still halving: the floor is lower */
     assert_int_equal(step(&p, &known, 1, 3500), FC_POLICY_CONTINUE);
     assert_int_equal(step(&p, &known, 2, 1800), FC_POLICY_CONTINUE);
