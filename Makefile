@@ -295,7 +295,7 @@ help:
 	'make            build everything into build/' \
 	'make check      install what is missing, build, run every test, lab too' \
 	'make check-fast unit tests only, under the sanitizers' \
-	'make check-long what make check leaves out: power cuts under disks' \
+	'make check-long what make check leaves out: more faults under disks' \
 	'make demo       two Xen hosts, one guest, plain beside predictive' \
 	'make lab        boot the two hosts and leave them up (tests/lab/lab help)' \
 	'make bench      all benches; bench-lab, bench-overhead, bench-stream,' \
