@@ -262,3 +262,23 @@ int fc_json_bool(struct json_object *o, const char *key, int fallback)
                ? json_object_get_boolean(v)
                : fallback;
 }
+
+void fc_json_put_int(struct json_object *o, const char *key, int64_t v)
+{
+    json_object_object_add(o, key, json_object_new_int64(v));
+}
+
+void fc_json_put_double(struct json_object *o, const char *key, double v)
+{
+    json_object_object_add(o, key, json_object_new_double(v));
+}
+
+void fc_json_put_text(struct json_object *o, const char *key, const char *v)
+{
+    json_object_object_add(o, key, json_object_new_string(v));
+}
+
+void fc_json_put_bool(struct json_object *o, const char *key, int v)
+{
+    json_object_object_add(o, key, json_object_new_boolean(v));
+}

@@ -17,8 +17,9 @@
  * domain is not here (0: it is), host, command. And under the key
  * "calibration": u32 version, u32 samples, u64 nanoseconds a page, u64
  * fixed and u64 overhead microseconds. Under "profile" and a uuid:
- * docs/formats/profile.md. Under "learned" and a uuid: u64 seconds of 1970 when
- * it was kept, then docs/formats/learned.md. */
+ * docs/formats/profile.md. Under "learned" and a uuid: 7 bytes seconds of 1970
+ * when it was kept, u8 1 when it came with the guest, then
+ * docs/formats/learned.md. */
 #define RECORD_VERSION 1u
 #define CALIBRATION "calibration"
 #define CALIBRATION_BYTES 32u
@@ -28,6 +29,7 @@
 #define PROFILE_KEY (sizeof(PROFILE) - 1 + FC_UUID_BYTES)
 #define LEARNED "learned"
 #define LEARNED_HEAD 8u
+#define LEARNED_TIME 7u /* of the head */
 _Static_assert(sizeof(LEARNED) == sizeof(PROFILE), "keys of one length");
 #define MAP_BYTES (64u << 20) /* thousands of guests and their profiles */
 
@@ -335,7 +337,7 @@ int fc_armed_db_profile_prune(struct fc_armed_db *db, uint64_t before_s)
 }
 
 int fc_armed_db_learned(struct fc_armed_db *db, const uint8_t *uuid,
-                        uint8_t **bytes_r, size_t *len_r)
+                        uint8_t **bytes_r, size_t *len_r, bool *came_r)
 {
     uint8_t bytes[PROFILE_KEY];
     MDB_val key = { sizeof(bytes), bytes }, value;
@@ -349,11 +351,12 @@ int fc_armed_db_learned(struct fc_armed_db *db, const uint8_t *uuid,
     if (!rc && value.mv_size < LEARNED_HEAD)
         rc = FC_ENOENT;
     if (!rc) {
+        const uint8_t *head = value.mv_data;
+        *came_r = head[LEARNED_TIME] == 1;
         *len_r = value.mv_size - LEARNED_HEAD;
         *bytes_r = malloc(*len_r + 1);
         if (*bytes_r)
-            memcpy(*bytes_r, (const uint8_t *)value.mv_data + LEARNED_HEAD,
-                   *len_r);
+            memcpy(*bytes_r, head + LEARNED_HEAD, *len_r);
         else
             rc = FC_ENOMEM;
     }
@@ -365,7 +368,7 @@ static uint64_t kept_s(const MDB_val *value)
 {
     return value->mv_size < LEARNED_HEAD
                ? 0
-               : fc_le_load(value->mv_data, LEARNED_HEAD);
+               : fc_le_load(value->mv_data, LEARNED_TIME);
 }
 
 /* Makes room for one more when all places are taken. */
@@ -399,20 +402,23 @@ static int drop_oldest(struct fc_armed_db *db)
 }
 
 int fc_armed_db_learned_put(struct fc_armed_db *db, const uint8_t *uuid,
-                            const void *bytes, size_t len, uint64_t now_s)
+                            const void *bytes, size_t len, uint64_t now_s,
+                            bool came)
 {
     uint8_t key[PROFILE_KEY], *old = NULL;
     size_t old_len;
+    bool old_came;
     if (len > FC_LEARNED_MAX_BYTES)
         return FC_ETOOBIG;
-    int rc = fc_armed_db_learned(db, uuid, &old, &old_len);
+    int rc = fc_armed_db_learned(db, uuid, &old, &old_len, &old_came);
     free(old);
     if (rc == FC_ENOENT)
         rc = drop_oldest(db);
     uint8_t *record = rc ? NULL : malloc(LEARNED_HEAD + len);
     if (!record)
         return rc ? rc : FC_ENOMEM;
-    fc_le_store(record, now_s, LEARNED_HEAD);
+    fc_le_store(record, now_s, LEARNED_TIME);
+    record[LEARNED_TIME] = came;
     memcpy(record + LEARNED_HEAD, bytes, len);
     MDB_val value = { LEARNED_HEAD + len, record };
     make_key(LEARNED, uuid, key);

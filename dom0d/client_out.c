@@ -134,6 +134,64 @@ static void print_disks(FILE *out, struct json_object *disks)
     }
 }
 
+static void print_trust(FILE *out, struct json_object *trust)
+{
+    int64_t since = fc_json_int(trust, "changed_s_ago", -1);
+    fprintf(out,
+            "  within %.3g s: ", fc_json_double(trust, "horizon_ms", 0) / 1000);
+    fc_out_text(out, fc_json_str(trust, "trusts", "-"));
+    if (since >= 0) {
+        fprintf(out, "; for %lld s, before that ", (long long)since);
+        fc_out_text(out, fc_json_str(trust, "before", "-"));
+    }
+    fprintf(out, "; chances off by %.1f %%\n",
+            fc_json_double(trust, "off_percent", 0));
+}
+
+static void print_adaptation(FILE *out, struct json_object *a)
+{
+    double gain = fc_json_double(a, "gain", 0);
+    if (!a) {
+        fputs(", not adapted\n", out);
+        return;
+    }
+    fprintf(out, ", %lld steps since, %.1f %% of a core",
+            (long long)fc_json_int(a, "steps", 0),
+            fc_json_double(a, "core_percent", 0));
+    if (fc_json_int(a, "steps", 0))
+        fprintf(out, ", loss %.4f, %.4f %s than the weights that ship",
+                fc_json_double(a, "loss", 0), gain < 0 ? -gain : gain,
+                gain < 0 ? "more" : "less");
+    putc('\n', out);
+}
+
+/* Below a guest: whom its predictor trusts, and what came of what it said. */
+static void print_predictor(FILE *out, struct json_object *p)
+{
+    struct json_object *horizons = member(p, "horizons");
+    const char *origin = fc_json_str(p, "origin", "");
+    size_t count = json_object_is_type(horizons, json_type_array)
+                       ? json_object_array_length(horizons)
+                       : 0;
+    for (size_t i = 0; i < count; i++)
+        print_trust(out, json_object_array_get_idx(horizons, i));
+    if (fc_json_int(p, "judged", 0))
+        fprintf(out,
+                "  lists: %.1f %% promised to stay clean, %.1f %% did, "
+                "confidence %.0f %%\n",
+                fc_json_double(p, "promised_percent", 0),
+                fc_json_double(p, "right_percent", 0),
+                fc_json_double(p, "confidence", 0) * 100);
+    if (!count)
+        return;
+    fputs(!strcmp(origin, "came") ? "  GRU: began with what came with the guest"
+          : !strcmp(origin, "kept")
+              ? "  GRU: began with what was kept of it here"
+              : "  GRU: began with the weights that ship",
+          out);
+    print_adaptation(out, member(p, "adaptation"));
+}
+
 void fc_out_guests(FILE *out, struct json_object *guests)
 {
     for (unsigned c = 0; c < GUEST_COLUMNS; c++)
@@ -155,6 +213,7 @@ void fc_out_guests(FILE *out, struct json_object *guests)
         }
         putc('\n', out);
         print_disks(out, member(guest, "traced_disks"));
+        print_predictor(out, member(guest, "predictor"));
     }
 }
 

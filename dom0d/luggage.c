@@ -87,7 +87,8 @@ int fc_luggage_unpack(struct fc_armed_db *db, const uint8_t *uuid,
         return rc;
     rc = fc_armed_db_profile_put(db, uuid, &l.profile);
     if (!rc && l.learned_len)
-        rc = fc_armed_db_learned_put(db, uuid, l.learned, l.learned_len, now_s);
+        rc = fc_armed_db_learned_put(db, uuid, l.learned, l.learned_len, now_s,
+                                     true);
     if (rc)
         snprintf(why, why_len, "%s", fc_strerror(rc));
     return rc;
