@@ -46,7 +46,9 @@ char *fc_ctl_line(struct json_object *o, size_t max, size_t *len_r);
 /* The code for an "FC_E…" name; FC_EPEER when unknown. */
 int fc_ctl_code(const char *name);
 
-/* Accessors with defaults that never fail on a wrong type. */
+/* Accessors with defaults that never fail on a wrong type. member: NULL when
+ * there is none; what it returns is the object's. */
+struct json_object *fc_json_member(struct json_object *o, const char *key);
 const char *fc_json_str(struct json_object *o, const char *key,
                         const char *fallback);
 int64_t fc_json_int(struct json_object *o, const char *key, int64_t fallback);

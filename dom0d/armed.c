@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "armed.h"
 
-#include <errno.h>
-#include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "err.h"
+#include "kvdb.h"
 #include "learned.h"
 #include "log.h"
 #include "wire.h"
@@ -34,8 +32,7 @@ _Static_assert(sizeof(LEARNED) == sizeof(PROFILE), "keys of one length");
 #define MAP_BYTES (64u << 20) /* thousands of guests and their profiles */
 
 struct fc_armed_db {
-    MDB_env *env;
-    MDB_dbi dbi;
+    struct fc_kvdb kv;
 };
 
 ssize_t fc_armed_encode(const struct fc_armed *armed, void *out, size_t cap)
@@ -82,57 +79,25 @@ int fc_armed_decode(const void *buf, size_t len, struct fc_armed *armed_r)
     return 0;
 }
 
-static int of_mdb(int r)
-{
-    if (r == MDB_MAP_FULL)
-        return FC_EFULL;
-    if (r == MDB_INVALID || r == MDB_VERSION_MISMATCH || r == MDB_CORRUPTED)
-        return FC_EFORMAT;
-    errno = r > 0 ? r : EIO;
-    return r ? FC_EIO : 0;
-}
-
 int fc_armed_db_open(const char *dir, struct fc_armed_db **db_r)
 {
-    MDB_txn *txn = NULL;
-    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-        return FC_ESYS;
     struct fc_armed_db *db = calloc(1, sizeof(*db));
     if (!db)
         return FC_ENOMEM;
-    int r = mdb_env_create(&db->env);
-    if (!r)
-        r = mdb_env_set_mapsize(db->env, MAP_BYTES);
-    if (!r)
-        r = mdb_env_open(db->env, dir, 0, 0600);
-    if (!r)
-        r = mdb_txn_begin(db->env, NULL, 0, &txn);
-    if (!r)
-        r = mdb_dbi_open(txn, NULL, 0, &db->dbi);
-    if (!r) {
-        r = mdb_txn_commit(txn);
-        txn = NULL;
-    }
-    if (r) {
-        int rc = of_mdb(r);
-        if (txn)
-            mdb_txn_abort(txn);
-        fc_armed_db_close(db);
-        return rc == FC_EIO ? FC_ESYS : rc;
-    }
-    *db_r = db;
-    return 0;
+    int rc = fc_kvdb_open(dir, MAP_BYTES, &db->kv);
+    if (rc)
+        free(db);
+    else
+        *db_r = db;
+    return rc;
 }
 
 void fc_armed_db_close(struct fc_armed_db *db)
 {
     if (!db)
         return;
-    int saved = errno;
-    if (db->env)
-        mdb_env_close(db->env);
+    fc_kvdb_close(&db->kv);
     free(db);
-    errno = saved;
 }
 
 /* Puts the record, or with a NULL value removes it. */
@@ -143,16 +108,16 @@ static int change(struct fc_armed_db *db, const void *key_bytes, size_t len,
     MDB_val key = { len, bytes };
     MDB_txn *txn;
     memcpy(bytes, key_bytes, len);
-    int r = mdb_txn_begin(db->env, NULL, 0, &txn);
+    int r = mdb_txn_begin(db->kv.env, NULL, 0, &txn);
     if (r)
-        return of_mdb(r);
-    r = value ? mdb_put(txn, db->dbi, &key, value, 0)
-              : mdb_del(txn, db->dbi, &key, NULL);
+        return fc_kvdb_error(r);
+    r = value ? mdb_put(txn, db->kv.dbi, &key, value, 0)
+              : mdb_del(txn, db->kv.dbi, &key, NULL);
     if (r && r != MDB_NOTFOUND) {
         mdb_txn_abort(txn);
-        return of_mdb(r);
+        return fc_kvdb_error(r);
     }
-    return of_mdb(mdb_txn_commit(txn));
+    return fc_kvdb_error(mdb_txn_commit(txn));
 }
 
 int fc_armed_db_put(struct fc_armed_db *db, const struct fc_armed *armed)
@@ -187,10 +152,10 @@ static void make_key(const char *what, const uint8_t *uuid,
 static int walk(struct fc_armed_db *db, unsigned flags, MDB_txn **txn_r,
                 MDB_cursor **cursor_r)
 {
-    int r = mdb_txn_begin(db->env, NULL, flags, txn_r);
+    int r = mdb_txn_begin(db->kv.env, NULL, flags, txn_r);
     if (r)
         return r;
-    r = mdb_cursor_open(*txn_r, db->dbi, cursor_r);
+    r = mdb_cursor_open(*txn_r, db->kv.dbi, cursor_r);
     if (r)
         mdb_txn_abort(*txn_r);
     return r;
@@ -205,7 +170,7 @@ int fc_armed_db_each(struct fc_armed_db *db,
     MDB_val key, value;
     int r = walk(db, MDB_RDONLY, &txn, &cursor);
     if (r)
-        return of_mdb(r);
+        return fc_kvdb_error(r);
     while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
         struct fc_armed armed;
         if (key.mv_size == strlen(CALIBRATION) || is_of(&key, PROFILE) ||
@@ -221,7 +186,7 @@ int fc_armed_db_each(struct fc_armed_db *db,
     }
     mdb_cursor_close(cursor);
     mdb_txn_abort(txn);
-    return r == MDB_NOTFOUND ? 0 : of_mdb(r);
+    return r == MDB_NOTFOUND ? 0 : fc_kvdb_error(r);
 }
 
 void fc_armed_db_calibration(struct fc_armed_db *db, struct fc_calibration *c)
@@ -231,9 +196,9 @@ void fc_armed_db_calibration(struct fc_armed_db *db, struct fc_calibration *c)
     MDB_txn *txn;
 
     memset(c, 0, sizeof(*c));
-    if (mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn))
+    if (mdb_txn_begin(db->kv.env, NULL, MDB_RDONLY, &txn))
         return;
-    if (!mdb_get(txn, db->dbi, &key, &value)) {
+    if (!mdb_get(txn, db->kv.dbi, &key, &value)) {
         struct fc_reader r = fc_reader_of(value.mv_data, value.mv_size);
         uint32_t version = fc_get_u32(&r), samples = fc_get_u32(&r);
         double page_us = (double)fc_get_u64(&r) / 1000.0;
@@ -270,11 +235,11 @@ int fc_armed_db_profile(struct fc_armed_db *db, const uint8_t *uuid,
 
     make_key(PROFILE, uuid, bytes);
     fc_profile_init(profile_r);
-    int r = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+    int r = mdb_txn_begin(db->kv.env, NULL, MDB_RDONLY, &txn);
     if (r)
-        return of_mdb(r);
-    r = mdb_get(txn, db->dbi, &key, &value);
-    int rc = r == MDB_NOTFOUND ? FC_ENOENT : of_mdb(r);
+        return fc_kvdb_error(r);
+    r = mdb_get(txn, db->kv.dbi, &key, &value);
+    int rc = r == MDB_NOTFOUND ? FC_ENOENT : fc_kvdb_error(r);
     if (!rc)
         rc = fc_profile_decode(value.mv_data, value.mv_size, profile_r, why,
                                why_len);
@@ -294,8 +259,38 @@ int fc_armed_db_profile_put(struct fc_armed_db *db, const uint8_t *uuid,
     return change(db, bytes, sizeof(bytes), &value);
 }
 
+/* Removes the records of a kind that are not `in_use`. Their number, or as
+ * fc_kvdb_error(). */
+static int prune(struct fc_armed_db *db, const char *what,
+                 bool (*in_use)(const MDB_val *value, uint64_t before_s),
+                 uint64_t before_s)
+{
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int removed = 0;
+    int r = walk(db, 0, &txn, &cursor);
+    if (r)
+        return fc_kvdb_error(r);
+    while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
+        if (!is_of(&key, what) || in_use(&value, before_s))
+            continue;
+        r = mdb_cursor_del(cursor, 0);
+        if (r)
+            break;
+        removed++;
+    }
+    mdb_cursor_close(cursor);
+    if (r && r != MDB_NOTFOUND) {
+        mdb_txn_abort(txn);
+        return fc_kvdb_error(r);
+    }
+    r = mdb_txn_commit(txn);
+    return r ? fc_kvdb_error(r) : removed;
+}
+
 /* Whether the profile was used since then; a damaged one was not. */
-static bool is_in_use(const MDB_val *value, uint64_t before_s)
+static bool is_used(const MDB_val *value, uint64_t before_s)
 {
     struct fc_profile profile;
     char why[80];
@@ -304,36 +299,9 @@ static bool is_in_use(const MDB_val *value, uint64_t before_s)
            profile.last_s >= before_s;
 }
 
-/* Ends a walk that removed something; of LMDB's code `r`. */
-static int end_walk(MDB_txn *txn, MDB_cursor *cursor, int r, int removed)
-{
-    mdb_cursor_close(cursor);
-    if (r && r != MDB_NOTFOUND) {
-        mdb_txn_abort(txn);
-        return of_mdb(r);
-    }
-    r = mdb_txn_commit(txn);
-    return r ? of_mdb(r) : removed;
-}
-
 int fc_armed_db_profile_prune(struct fc_armed_db *db, uint64_t before_s)
 {
-    MDB_txn *txn;
-    MDB_cursor *cursor;
-    MDB_val key, value;
-    int removed = 0;
-    int r = walk(db, 0, &txn, &cursor);
-    if (r)
-        return of_mdb(r);
-    while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
-        if (!is_of(&key, PROFILE) || is_in_use(&value, before_s))
-            continue;
-        r = mdb_cursor_del(cursor, 0);
-        if (r)
-            break;
-        removed++;
-    }
-    return end_walk(txn, cursor, r, removed);
+    return prune(db, PROFILE, is_used, before_s);
 }
 
 int fc_armed_db_learned(struct fc_armed_db *db, const uint8_t *uuid,
@@ -343,11 +311,11 @@ int fc_armed_db_learned(struct fc_armed_db *db, const uint8_t *uuid,
     MDB_val key = { sizeof(bytes), bytes }, value;
     MDB_txn *txn;
     make_key(LEARNED, uuid, bytes);
-    int r = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+    int r = mdb_txn_begin(db->kv.env, NULL, MDB_RDONLY, &txn);
     if (r)
-        return of_mdb(r);
-    r = mdb_get(txn, db->dbi, &key, &value);
-    int rc = r == MDB_NOTFOUND ? FC_ENOENT : of_mdb(r);
+        return fc_kvdb_error(r);
+    r = mdb_get(txn, db->kv.dbi, &key, &value);
+    int rc = r == MDB_NOTFOUND ? FC_ENOENT : fc_kvdb_error(r);
     if (!rc && value.mv_size < LEARNED_HEAD)
         rc = FC_ENOENT;
     if (!rc) {
@@ -382,7 +350,7 @@ static int drop_oldest(struct fc_armed_db *db)
     MDB_val key, value;
     int r = walk(db, MDB_RDONLY, &txn, &cursor);
     if (r)
-        return of_mdb(r);
+        return fc_kvdb_error(r);
     while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
         if (!is_of(&key, LEARNED))
             continue;
@@ -395,7 +363,7 @@ static int drop_oldest(struct fc_armed_db *db)
     mdb_cursor_close(cursor);
     mdb_txn_abort(txn);
     if (r != MDB_NOTFOUND)
-        return of_mdb(r);
+        return fc_kvdb_error(r);
     return count < FC_ARMED_LEARNED || oldest_s == UINT64_MAX
                ? 0
                : change(db, oldest, sizeof(oldest), NULL);
@@ -427,22 +395,12 @@ int fc_armed_db_learned_put(struct fc_armed_db *db, const uint8_t *uuid,
     return rc;
 }
 
+static bool is_kept_since(const MDB_val *value, uint64_t before_s)
+{
+    return kept_s(value) >= before_s;
+}
+
 int fc_armed_db_learned_prune(struct fc_armed_db *db, uint64_t before_s)
 {
-    MDB_txn *txn;
-    MDB_cursor *cursor;
-    MDB_val key, value;
-    int removed = 0;
-    int r = walk(db, 0, &txn, &cursor);
-    if (r)
-        return of_mdb(r);
-    while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
-        if (!is_of(&key, LEARNED) || kept_s(&value) >= before_s)
-            continue;
-        r = mdb_cursor_del(cursor, 0);
-        if (r)
-            break;
-        removed++;
-    }
-    return end_walk(txn, cursor, r, removed);
+    return prune(db, LEARNED, is_kept_since, before_s);
 }

@@ -58,14 +58,6 @@ void fc_out_json(FILE *out, struct json_object *o)
     putc('\n', out);
 }
 
-static struct json_object *member(struct json_object *o, const char *key)
-{
-    struct json_object *v = NULL;
-    if (json_object_is_type(o, json_type_object))
-        json_object_object_get_ex(o, key, &v);
-    return v;
-}
-
 static int is_number(struct json_object *v)
 {
     return json_object_is_type(v, json_type_int) ||
@@ -99,9 +91,9 @@ static void print_cell(FILE *out, const struct column *c,
 {
     char text[CELL] = "-";
     const char *shown = text;
-    struct json_object *v = member(guest, c->key);
+    struct json_object *v = fc_json_member(guest, c->key);
     if (c->inner)
-        v = member(v, c->inner);
+        v = fc_json_member(v, c->inner);
     if (c->kind == CELL_TEXT && json_object_is_type(v, json_type_string)) {
         if (*json_object_get_string(v))
             shown = json_object_get_string(v);
@@ -168,7 +160,7 @@ static void print_adaptation(FILE *out, struct json_object *a)
 /* Below a guest: whom its predictor trusts, and what came of what it said. */
 static void print_predictor(FILE *out, struct json_object *p)
 {
-    struct json_object *horizons = member(p, "horizons");
+    struct json_object *horizons = fc_json_member(p, "horizons");
     const char *origin = fc_json_str(p, "origin", "");
     size_t count = json_object_is_type(horizons, json_type_array)
                        ? json_object_array_length(horizons)
@@ -189,7 +181,7 @@ static void print_predictor(FILE *out, struct json_object *p)
               ? "  GRU: began with what was kept of it here"
               : "  GRU: began with the weights that ship",
           out);
-    print_adaptation(out, member(p, "adaptation"));
+    print_adaptation(out, fc_json_member(p, "adaptation"));
 }
 
 void fc_out_guests(FILE *out, struct json_object *guests)
@@ -212,8 +204,8 @@ void fc_out_guests(FILE *out, struct json_object *guests)
             fc_out_text(out, reason);
         }
         putc('\n', out);
-        print_disks(out, member(guest, "traced_disks"));
-        print_predictor(out, member(guest, "predictor"));
+        print_disks(out, fc_json_member(guest, "traced_disks"));
+        print_predictor(out, fc_json_member(guest, "predictor"));
     }
 }
 
@@ -241,7 +233,7 @@ static void print_members(FILE *out, struct json_object *o,
     for (size_t i = 0; i < n; i++) {
         fc_out_text(out, names[i]);
         fputs(separator, out);
-        struct json_object *v = member(o, names[i]);
+        struct json_object *v = fc_json_member(o, names[i]);
         fc_out_text(out, v ? json_object_get_string(v) : "-");
         putc('\n', out);
     }
