@@ -269,7 +269,8 @@ install: all
 		$(DESTDIR)$(prefix)/lib/modprobe.d
 	install -m 755 $(B)/forecopyd $(B)/forecopy $(B)/xl \
 		$(DESTDIR)$(prefix)/sbin
-	install -m 755 $(B)/forecopy-eval $(DESTDIR)$(prefix)/bin
+	install -m 755 $(B)/forecopy-eval $(B)/forecopy-train \
+		$(DESTDIR)$(prefix)/bin
 	install -m 755 $(B)/forecopy-transport $(B)/forecopy-block \
 		$(DESTDIR)$(prefix)/lib/forecopy
 	install -m 755 blkback-hook/block-forecopy $(DESTDIR)/etc/xen/scripts

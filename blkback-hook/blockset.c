@@ -58,17 +58,6 @@ bool fc_blockset_set(struct fc_blockset *s, uint32_t block)
     return true;
 }
 
-bool fc_blockset_clear(struct fc_blockset *s, uint32_t block)
-{
-    uint64_t bit = 1ull << (block % 64);
-
-    if (!(s->words[block / 64] & bit))
-        return false;
-    s->words[block / 64] &= ~bit;
-    s->count--;
-    return true;
-}
-
 void fc_blockset_fill(struct fc_blockset *s, bool all)
 {
     size_t n = word_count(s->blocks);
@@ -96,33 +85,10 @@ void fc_blockset_set_range(struct fc_blockset *s, uint32_t first,
     }
 }
 
-static void recount(struct fc_blockset *s)
-{
-    uint32_t count = 0;
-
-    for (size_t i = 0; i < word_count(s->blocks); i++)
-        count += (uint32_t)__builtin_popcountll(s->words[i]);
-    s->count = count;
-}
-
 void fc_blockset_copy(struct fc_blockset *to, const struct fc_blockset *from)
 {
     memcpy(to->words, from->words, word_count(from->blocks) * sizeof(uint64_t));
     to->count = from->count;
-}
-
-void fc_blockset_add(struct fc_blockset *to, const struct fc_blockset *from)
-{
-    for (size_t i = 0; i < word_count(to->blocks); i++)
-        to->words[i] |= from->words[i];
-    recount(to);
-}
-
-void fc_blockset_remove(struct fc_blockset *to, const struct fc_blockset *from)
-{
-    for (size_t i = 0; i < word_count(to->blocks); i++)
-        to->words[i] &= ~from->words[i];
-    recount(to);
 }
 
 /* The first bit at or after `from` in the words, each turned by `flip`. */

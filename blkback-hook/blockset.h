@@ -26,10 +26,9 @@ struct fc_blockset {
 int fc_blockset_init(struct fc_blockset *s, uint32_t blocks, bool all);
 void fc_blockset_dispose(struct fc_blockset *s);
 
-/* `block` must be below `blocks`. set and clear: whether that changed it. */
+/* `block` must be below `blocks`. set: whether that changed it. */
 bool fc_blockset_test(const struct fc_blockset *s, uint32_t block);
 bool fc_blockset_set(struct fc_blockset *s, uint32_t block);
-bool fc_blockset_clear(struct fc_blockset *s, uint32_t block);
 
 /* All of them, or none. */
 void fc_blockset_fill(struct fc_blockset *s, bool all);
@@ -38,10 +37,8 @@ void fc_blockset_fill(struct fc_blockset *s, bool all);
 void fc_blockset_set_range(struct fc_blockset *s, uint32_t first,
                            uint32_t count, bool on);
 
-/* Both of the same number of blocks. to = from; to |= from; to &= ~from. */
+/* Both of the same number of blocks. */
 void fc_blockset_copy(struct fc_blockset *to, const struct fc_blockset *from);
-void fc_blockset_add(struct fc_blockset *to, const struct fc_blockset *from);
-void fc_blockset_remove(struct fc_blockset *to, const struct fc_blockset *from);
 
 /* The first held (not held) block at or after `from`; `blocks` when none. */
 uint32_t fc_blockset_next(const struct fc_blockset *s, uint32_t from);

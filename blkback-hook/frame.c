@@ -6,9 +6,9 @@
 #include <xxhash.h>
 
 #include "err.h"
+#include "framing.h"
 #include "wire.h"
 
-#define MAGIC "FCBK"
 #define FLAG_OWNER 1u /* of WELCOME */
 #define FLAG_FENCED 2u
 #define FLAG_KEEP 1u /* of DATA */
@@ -33,60 +33,35 @@ const char *fc_frame_name(enum fc_frame_type type)
     return type >= FC_FRAME_HELLO && type <= FC_FRAME_ERROR ? names[type] : "?";
 }
 
+static const struct fc_framing framing = {
+    .magic = { 'F', 'C', 'B', 'K' },
+    .version = FC_FRAME_VERSION,
+    .last_type = FC_FRAME_ERROR,
+    .max_body = FC_FRAME_MAX_BODY,
+};
+_Static_assert(FC_FRAME_HEADER == FC_FRAMING_HEADER &&
+                   FC_FRAME_MAX_TEXT == FC_FRAMING_MAX_TEXT,
+               "the two channels are framed alike");
+
 int fc_frame_head_parse(const uint8_t raw[FC_FRAME_HEADER],
                         struct fc_frame_head *head_r)
 {
-    struct fc_reader r = fc_reader_of(raw, FC_FRAME_HEADER);
-    const uint8_t *magic = fc_get_bytes(&r, 4);
-    uint8_t version = fc_get_u8(&r), type = fc_get_u8(&r);
-    uint16_t zero = fc_get_u16(&r);
-    uint32_t length = fc_get_u32(&r), check = fc_get_u32(&r);
-    if (memcmp(magic, MAGIC, 4))
-        return FC_EFORMAT;
-    if (version != FC_FRAME_VERSION)
-        return FC_EVERSION;
-    if (type < FC_FRAME_HELLO || type > FC_FRAME_ERROR || zero)
-        return FC_EFORMAT;
-    if (length > FC_FRAME_MAX_BODY)
-        return FC_ETOOBIG;
-    *head_r = (struct fc_frame_head){ type, length, check };
-    return 0;
+    struct fc_framing_head h;
+    int rc = fc_framing_head_parse(&framing, raw, &h);
+    if (!rc)
+        *head_r = (struct fc_frame_head){ h.type, h.length, h.check };
+    return rc;
 }
 
 void fc_frame_head_make(uint8_t raw[FC_FRAME_HEADER], enum fc_frame_type type,
                         const void *body, uint32_t length)
 {
-    struct fc_writer w = fc_writer_of(raw, FC_FRAME_HEADER);
-    fc_put_bytes(&w, MAGIC, 4);
-    /* version, type, two zero bytes */
-    fc_put_u32(&w, FC_FRAME_VERSION | (uint32_t)type << 8);
-    fc_put_u32(&w, length);
-    fc_put_u32(&w, (uint32_t)XXH3_64bits(body, length));
+    fc_framing_head_make(&framing, raw, type, body, length);
 }
 
 int fc_frame_check(const struct fc_frame_head *head, const void *body)
 {
-    return (uint32_t)XXH3_64bits(body, head->length) == head->check ? 0
-                                                                    : FC_ECHECK;
-}
-
-/* Whether the reader took everything, no more and no less. */
-static bool exact(const struct fc_reader *r)
-{
-    return !r->bad && r->p == r->end;
-}
-
-static ssize_t made(const struct fc_writer *w)
-{
-    return w->bad ? FC_ETOOBIG : (ssize_t)fc_writer_used(w);
-}
-
-/* Text for a terminal or a log out of bytes from another host. */
-static void scrub(char *text, const uint8_t *from, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        text[i] = from[i] < 0x20 || from[i] == 0x7f ? '?' : (char)from[i];
-    text[len] = '\0';
+    return fc_framing_check(head->check, body, head->length);
 }
 
 /* A range of sectors, not empty, that a disk of any size could have. */
@@ -111,14 +86,14 @@ int fc_frame_hello_parse(const void *body, size_t len,
     const uint8_t *migration = fc_get_bytes(&r, FC_MIGRATION_BYTES);
     uint16_t name_len = fc_get_u16(&r);
     const uint8_t *name = fc_get_bytes(&r, name_len);
-    if (!exact(&r) || name_len > FC_FRAME_MAX_NAME || h.lowest > h.highest ||
-        h.block_bytes < BLOCK_MIN || h.block_bytes > BLOCK_MAX ||
-        h.block_bytes & (h.block_bytes - 1) || !h.size || h.size > INT64_MAX ||
-        h.size % FC_FRAME_SECTOR)
+    if (!fc_framing_exact(&r) || name_len > FC_FRAME_MAX_NAME ||
+        h.lowest > h.highest || h.block_bytes < BLOCK_MIN ||
+        h.block_bytes > BLOCK_MAX || h.block_bytes & (h.block_bytes - 1) ||
+        !h.size || h.size > INT64_MAX || h.size % FC_FRAME_SECTOR)
         return FC_EFORMAT;
     memcpy(h.uuid, uuid, FC_UUID_BYTES);
     memcpy(h.migration, migration, FC_MIGRATION_BYTES);
-    scrub(h.name, name, name_len);
+    fc_framing_scrub(h.name, name, name_len);
     *hello_r = h;
     return 0;
 }
@@ -137,7 +112,7 @@ ssize_t fc_frame_hello_make(const struct fc_frame_hello *hello, void *out,
     fc_put_bytes(&w, hello->migration, FC_MIGRATION_BYTES);
     fc_put_u16(&w, (uint16_t)name_len);
     fc_put_bytes(&w, hello->name, name_len);
-    return made(&w);
+    return fc_framing_made(&w);
 }
 
 int fc_frame_welcome_parse(const void *body, size_t len,
@@ -151,7 +126,7 @@ int fc_frame_welcome_parse(const void *body, size_t len,
     v.epoch = fc_get_u64(&r);
     const uint8_t *migration = fc_get_bytes(&r, FC_MIGRATION_BYTES);
     v.held = fc_get_u64(&r);
-    if (!exact(&r) || flags > FLAG_FENCED || zero)
+    if (!fc_framing_exact(&r) || flags > FLAG_FENCED || zero)
         return FC_EFORMAT;
     v.owner = flags == FLAG_OWNER;
     v.fenced = flags == FLAG_FENCED;
@@ -172,7 +147,7 @@ ssize_t fc_frame_welcome_make(const struct fc_frame_welcome *welcome, void *out,
     fc_put_u64(&w, welcome->epoch);
     fc_put_bytes(&w, welcome->migration, FC_MIGRATION_BYTES);
     fc_put_u64(&w, welcome->held);
-    return made(&w);
+    return fc_framing_made(&w);
 }
 
 /* Whether as many bytes came as that encoding has for that length. */
@@ -230,7 +205,7 @@ ssize_t fc_frame_data_make(const struct fc_frame_data *data, void *out,
                                                   << 8);
     fc_put_u64(&w, data->hash_lo);
     fc_put_u64(&w, data->hash_hi);
-    return made(&w);
+    return fc_framing_made(&w);
 }
 
 int fc_frame_want_parse(const void *body, size_t len,
@@ -242,7 +217,8 @@ int fc_frame_want_parse(const void *body, size_t len,
     v.offset = fc_get_u64(&r);
     v.length = fc_get_u32(&r);
     uint32_t zero = fc_get_u32(&r);
-    if (!exact(&r) || zero || !range_ok(v.offset, v.length, FC_FRAME_MAX_PLAIN))
+    if (!fc_framing_exact(&r) || zero ||
+        !range_ok(v.offset, v.length, FC_FRAME_MAX_PLAIN))
         return FC_EFORMAT;
     *want_r = v;
     return 0;
@@ -256,7 +232,7 @@ ssize_t fc_frame_want_make(const struct fc_frame_want *want, void *out,
     fc_put_u64(&w, want->offset);
     fc_put_u32(&w, want->length);
     fc_put_u32(&w, 0);
-    return made(&w);
+    return fc_framing_made(&w);
 }
 
 static bool is_answer(enum fc_frame_type type)
@@ -279,7 +255,7 @@ int fc_frame_flip_parse(enum fc_frame_type type, const void *body, size_t len,
         zero = fc_get_u32(&r);
         f.invalid = fc_get_u64(&r);
     }
-    if (!exact(&r) || status > FC_FRAME_FAILED || zero || !f.epoch ||
+    if (!fc_framing_exact(&r) || status > FC_FRAME_FAILED || zero || !f.epoch ||
         !memcmp(migration, none, sizeof(none)))
         return FC_EFORMAT;
     f.status = status;
@@ -300,48 +276,34 @@ ssize_t fc_frame_flip_make(enum fc_frame_type type,
         fc_put_u32(&w, 0);
         fc_put_u64(&w, flip->invalid);
     }
-    return made(&w);
+    return fc_framing_made(&w);
 }
 
 int fc_frame_value_parse(const void *body, size_t len, uint64_t *value_r)
 {
-    struct fc_reader r = fc_reader_of(body, len);
-    uint64_t value = fc_get_u64(&r);
-    if (!exact(&r))
-        return FC_EFORMAT;
-    *value_r = value;
-    return 0;
+    return fc_framing_value_parse(body, len, value_r);
 }
 
 ssize_t fc_frame_value_make(uint64_t value, void *out, size_t cap)
 {
     struct fc_writer w = fc_writer_of(out, cap);
     fc_put_u64(&w, value);
-    return made(&w);
+    return fc_framing_made(&w);
 }
 
 int fc_frame_text_parse(enum fc_frame_type type, const void *body, size_t len,
                         uint16_t *reason_r, char text[FC_FRAME_MAX_TEXT + 1])
 {
-    struct fc_reader r = fc_reader_of(body, len);
-    uint16_t reason = type == FC_FRAME_BYE ? fc_get_u16(&r) : 0;
-    size_t left = fc_reader_left(&r);
-    if (r.bad || reason > FC_FRAME_FINISHED || left > FC_FRAME_MAX_TEXT)
-        return FC_EFORMAT;
-    scrub(text, fc_get_bytes(&r, left), left);
-    if (reason_r)
-        *reason_r = reason;
-    return 0;
+    return fc_framing_text_parse(body, len,
+                                 type == FC_FRAME_BYE ? FC_FRAME_FINISHED : -1,
+                                 reason_r, text);
 }
 
 ssize_t fc_frame_text_make(enum fc_frame_type type, uint16_t reason,
                            const char *text, void *out, size_t cap)
 {
-    struct fc_writer w = fc_writer_of(out, cap);
-    if (type == FC_FRAME_BYE)
-        fc_put_u16(&w, reason);
-    fc_put_bytes(&w, text, strnlen(text, FC_FRAME_MAX_TEXT));
-    return made(&w);
+    return fc_framing_text_make(type == FC_FRAME_BYE ? reason : -1, text, out,
+                                cap);
 }
 
 int fc_frame_data_plain(const struct fc_frame_data *data, uint8_t *plain,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "err.h"
+#include "framing.h"
 #include "wire.h"
 
 static const uint8_t magic[4] = { 0, 'F', 'C', 'B' };
@@ -64,10 +65,7 @@ ssize_t fc_back_encode(const struct fc_back_frame *frame, void *out, size_t cap)
 static void get_text(struct fc_reader *r, struct fc_back_frame *f)
 {
     size_t n = fc_reader_left(r);
-    const uint8_t *p = fc_get_bytes(r, n);
-    for (size_t i = 0; i < n; i++)
-        f->text[i] = p[i] < 0x20 || p[i] == 0x7f ? '?' : (char)p[i];
-    f->text[n] = '\0';
+    fc_framing_scrub(f->text, fc_get_bytes(r, n), n);
 }
 
 static int get_body(struct fc_reader *r, struct fc_back_frame *f)

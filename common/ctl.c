@@ -222,10 +222,10 @@ out:
     return rc;
 }
 
-static struct json_object *member(struct json_object *o, const char *key)
+struct json_object *fc_json_member(struct json_object *o, const char *key)
 {
     struct json_object *v = NULL;
-    if (o && json_object_is_type(o, json_type_object))
+    if (json_object_is_type(o, json_type_object))
         json_object_object_get_ex(o, key, &v);
     return v;
 }
@@ -233,21 +233,21 @@ static struct json_object *member(struct json_object *o, const char *key)
 const char *fc_json_str(struct json_object *o, const char *key,
                         const char *fallback)
 {
-    struct json_object *v = member(o, key);
+    struct json_object *v = fc_json_member(o, key);
     return json_object_is_type(v, json_type_string) ? json_object_get_string(v)
                                                     : fallback;
 }
 
 int64_t fc_json_int(struct json_object *o, const char *key, int64_t fallback)
 {
-    struct json_object *v = member(o, key);
+    struct json_object *v = fc_json_member(o, key);
     return json_object_is_type(v, json_type_int) ? json_object_get_int64(v)
                                                  : fallback;
 }
 
 double fc_json_double(struct json_object *o, const char *key, double fallback)
 {
-    struct json_object *v = member(o, key);
+    struct json_object *v = fc_json_member(o, key);
     if (!json_object_is_type(v, json_type_double) &&
         !json_object_is_type(v, json_type_int))
         return fallback;
@@ -257,8 +257,28 @@ double fc_json_double(struct json_object *o, const char *key, double fallback)
 
 int fc_json_bool(struct json_object *o, const char *key, int fallback)
 {
-    struct json_object *v = member(o, key);
+    struct json_object *v = fc_json_member(o, key);
     return json_object_is_type(v, json_type_boolean)
                ? json_object_get_boolean(v)
                : fallback;
+}
+
+void fc_json_put_int(struct json_object *o, const char *key, int64_t v)
+{
+    json_object_object_add(o, key, json_object_new_int64(v));
+}
+
+void fc_json_put_double(struct json_object *o, const char *key, double v)
+{
+    json_object_object_add(o, key, json_object_new_double(v));
+}
+
+void fc_json_put_text(struct json_object *o, const char *key, const char *v)
+{
+    json_object_object_add(o, key, json_object_new_string(v));
+}
+
+void fc_json_put_bool(struct json_object *o, const char *key, int v)
+{
+    json_object_object_add(o, key, json_object_new_boolean(v));
 }

@@ -29,9 +29,8 @@ int fc_ctl_connect(const char *path, int timeout_ms);
  * within timeout_ms; the reply's own code when it says no, with `*reply_r` set
  * so that its "error" can be shown.
  */
-int fc_ctl_call(int sock, struct json_object *request, const int *fds,
-                int nfds, struct json_object **reply_r, int *fds_r,
-                int timeout_ms);
+int fc_ctl_call(int sock, struct json_object *request, const int *fds, int nfds,
+                struct json_object **reply_r, int *fds_r, int timeout_ms);
 
 /* Parses one line (no newline). NULL when it is no object, too deep or has
  * bytes after it; `*why_r` then says which. */
@@ -47,11 +46,19 @@ char *fc_ctl_line(struct json_object *o, size_t max, size_t *len_r);
 /* The code for an "FC_E…" name; FC_EPEER when unknown. */
 int fc_ctl_code(const char *name);
 
-/* Accessors with defaults that never fail on a wrong type. */
+/* Accessors with defaults that never fail on a wrong type. member: NULL when
+ * there is none; what it returns is the object's. */
+struct json_object *fc_json_member(struct json_object *o, const char *key);
 const char *fc_json_str(struct json_object *o, const char *key,
                         const char *fallback);
 int64_t fc_json_int(struct json_object *o, const char *key, int64_t fallback);
 double fc_json_double(struct json_object *o, const char *key, double fallback);
 int fc_json_bool(struct json_object *o, const char *key, int fallback);
+
+/* Adds a member; the text is copied. */
+void fc_json_put_int(struct json_object *o, const char *key, int64_t v);
+void fc_json_put_double(struct json_object *o, const char *key, double v);
+void fc_json_put_text(struct json_object *o, const char *key, const char *v);
+void fc_json_put_bool(struct json_object *o, const char *key, int v);
 
 #endif

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "armed.h"
 
-#include <errno.h>
-#include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "err.h"
+#include "kvdb.h"
 #include "learned.h"
 #include "log.h"
 #include "wire.h"
@@ -18,8 +16,9 @@
  * "calibration": u32 version, u32 samples, u64 nanoseconds a page, u64
  * microseconds of scan, u64 fixed, u64 overhead and u64 of disks. Under
  * "links": as in linkrate.h. Under "profile" and a uuid:
- * docs/formats/profile.md. Under "learned" and a uuid: u64 seconds of 1970 when
- * it was kept, then docs/formats/learned.md. */
+ * docs/formats/profile.md. Under "learned" and a uuid: 7 bytes seconds of 1970
+ * when it was kept, u8 1 when it came with the guest, then
+ * docs/formats/learned.md. */
 #define RECORD_VERSION 1u
 #define CALIBRATION "calibration"
 #define CALIBRATION_VERSION 2u
@@ -31,12 +30,12 @@
 #define PROFILE_KEY (sizeof(PROFILE) - 1 + FC_UUID_BYTES)
 #define LEARNED "learned"
 #define LEARNED_HEAD 8u
+#define LEARNED_TIME 7u /* of the head */
 _Static_assert(sizeof(LEARNED) == sizeof(PROFILE), "keys of one length");
 #define MAP_BYTES (64u << 20) /* thousands of guests and their profiles */
 
 struct fc_armed_db {
-    MDB_env *env;
-    MDB_dbi dbi;
+    struct fc_kvdb kv;
 };
 
 ssize_t fc_armed_encode(const struct fc_armed *armed, void *out, size_t cap)
@@ -83,57 +82,25 @@ int fc_armed_decode(const void *buf, size_t len, struct fc_armed *armed_r)
     return 0;
 }
 
-static int of_mdb(int r)
-{
-    if (r == MDB_MAP_FULL)
-        return FC_EFULL;
-    if (r == MDB_INVALID || r == MDB_VERSION_MISMATCH || r == MDB_CORRUPTED)
-        return FC_EFORMAT;
-    errno = r > 0 ? r : EIO;
-    return r ? FC_EIO : 0;
-}
-
 int fc_armed_db_open(const char *dir, struct fc_armed_db **db_r)
 {
-    MDB_txn *txn = NULL;
-    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-        return FC_ESYS;
     struct fc_armed_db *db = calloc(1, sizeof(*db));
     if (!db)
         return FC_ENOMEM;
-    int r = mdb_env_create(&db->env);
-    if (!r)
-        r = mdb_env_set_mapsize(db->env, MAP_BYTES);
-    if (!r)
-        r = mdb_env_open(db->env, dir, 0, 0600);
-    if (!r)
-        r = mdb_txn_begin(db->env, NULL, 0, &txn);
-    if (!r)
-        r = mdb_dbi_open(txn, NULL, 0, &db->dbi);
-    if (!r) {
-        r = mdb_txn_commit(txn);
-        txn = NULL;
-    }
-    if (r) {
-        int rc = of_mdb(r);
-        if (txn)
-            mdb_txn_abort(txn);
-        fc_armed_db_close(db);
-        return rc == FC_EIO ? FC_ESYS : rc;
-    }
-    *db_r = db;
-    return 0;
+    int rc = fc_kvdb_open(dir, MAP_BYTES, &db->kv);
+    if (rc)
+        free(db);
+    else
+        *db_r = db;
+    return rc;
 }
 
 void fc_armed_db_close(struct fc_armed_db *db)
 {
     if (!db)
         return;
-    int saved = errno;
-    if (db->env)
-        mdb_env_close(db->env);
+    fc_kvdb_close(&db->kv);
     free(db);
-    errno = saved;
 }
 
 /* Puts the record, or with a NULL value removes it. */
@@ -144,16 +111,16 @@ static int change(struct fc_armed_db *db, const void *key_bytes, size_t len,
     MDB_val key = { len, bytes };
     MDB_txn *txn;
     memcpy(bytes, key_bytes, len);
-    int r = mdb_txn_begin(db->env, NULL, 0, &txn);
+    int r = mdb_txn_begin(db->kv.env, NULL, 0, &txn);
     if (r)
-        return of_mdb(r);
-    r = value ? mdb_put(txn, db->dbi, &key, value, 0)
-              : mdb_del(txn, db->dbi, &key, NULL);
+        return fc_kvdb_error(r);
+    r = value ? mdb_put(txn, db->kv.dbi, &key, value, 0)
+              : mdb_del(txn, db->kv.dbi, &key, NULL);
     if (r && r != MDB_NOTFOUND) {
         mdb_txn_abort(txn);
-        return of_mdb(r);
+        return fc_kvdb_error(r);
     }
-    return of_mdb(mdb_txn_commit(txn));
+    return fc_kvdb_error(mdb_txn_commit(txn));
 }
 
 int fc_armed_db_put(struct fc_armed_db *db, const struct fc_armed *armed)
@@ -188,10 +155,10 @@ static void make_key(const char *what, const uint8_t *uuid,
 static int walk(struct fc_armed_db *db, unsigned flags, MDB_txn **txn_r,
                 MDB_cursor **cursor_r)
 {
-    int r = mdb_txn_begin(db->env, NULL, flags, txn_r);
+    int r = mdb_txn_begin(db->kv.env, NULL, flags, txn_r);
     if (r)
         return r;
-    r = mdb_cursor_open(*txn_r, db->dbi, cursor_r);
+    r = mdb_cursor_open(*txn_r, db->kv.dbi, cursor_r);
     if (r)
         mdb_txn_abort(*txn_r);
     return r;
@@ -206,7 +173,7 @@ int fc_armed_db_each(struct fc_armed_db *db,
     MDB_val key, value;
     int r = walk(db, MDB_RDONLY, &txn, &cursor);
     if (r)
-        return of_mdb(r);
+        return fc_kvdb_error(r);
     while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
         struct fc_armed armed;
         if (key.mv_size == strlen(CALIBRATION) || is_of(&key, PROFILE) ||
@@ -222,34 +189,47 @@ int fc_armed_db_each(struct fc_armed_db *db,
     }
     mdb_cursor_close(cursor);
     mdb_txn_abort(txn);
-    return r == MDB_NOTFOUND ? 0 : of_mdb(r);
+    return r == MDB_NOTFOUND ? 0 : fc_kvdb_error(r);
+}
+
+/* A copy of what is kept under the name; its length, 0 when there is nothing
+ * or more than that. */
+static size_t copy_named(struct fc_armed_db *db, const char *name, void *out,
+                         size_t cap)
+{
+    char text[16];
+    MDB_txn *txn;
+    size_t len = 0;
+
+    MDB_val key = { strlen(name), strcpy(text, name) }, value;
+    if (mdb_txn_begin(db->kv.env, NULL, MDB_RDONLY, &txn))
+        return 0;
+    if (!mdb_get(txn, db->kv.dbi, &key, &value) && value.mv_size <= cap) {
+        len = value.mv_size;
+        memcpy(out, value.mv_data, len);
+    }
+    mdb_txn_abort(txn);
+    return len;
 }
 
 void fc_armed_db_calibration(struct fc_armed_db *db, struct fc_calibration *c)
 {
-    char name[] = CALIBRATION;
-    MDB_val key = { strlen(name), name }, value;
-    MDB_txn *txn;
+    uint8_t record[CALIBRATION_BYTES];
+    size_t len = copy_named(db, CALIBRATION, record, sizeof(record));
+    struct fc_reader r = fc_reader_of(record, len);
+    uint32_t version = fc_get_u32(&r), samples = fc_get_u32(&r);
+    double page_us = (double)fc_get_u64(&r) / 1000.0;
+    double scan_ms = (double)fc_get_u64(&r) / 1000.0;
+    double fixed_ms = (double)fc_get_u64(&r) / 1000.0;
+    double overhead_ms = (double)fc_get_u64(&r) / 1000.0;
+    double disks_ms = (double)fc_get_u64(&r) / 1000.0;
 
     memset(c, 0, sizeof(*c));
-    if (mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn))
-        return;
-    if (!mdb_get(txn, db->dbi, &key, &value)) {
-        struct fc_reader r = fc_reader_of(value.mv_data, value.mv_size);
-        uint32_t version = fc_get_u32(&r), samples = fc_get_u32(&r);
-        double page_us = (double)fc_get_u64(&r) / 1000.0;
-        double scan_ms = (double)fc_get_u64(&r) / 1000.0;
-        double fixed_ms = (double)fc_get_u64(&r) / 1000.0;
-        double overhead_ms = (double)fc_get_u64(&r) / 1000.0;
-        double disks_ms = (double)fc_get_u64(&r) / 1000.0;
-        if (!r.bad && version == CALIBRATION_VERSION &&
-            page_us <= MAX_PAGE_US && scan_ms <= MAX_FIXED_MS &&
-            fixed_ms <= MAX_FIXED_MS && overhead_ms <= MAX_FIXED_MS &&
-            disks_ms <= MAX_FIXED_MS)
-            *c = (struct fc_calibration){ page_us,     scan_ms,  fixed_ms,
-                                          overhead_ms, disks_ms, samples };
-    }
-    mdb_txn_abort(txn);
+    if (!r.bad && version == CALIBRATION_VERSION && page_us <= MAX_PAGE_US &&
+        scan_ms <= MAX_FIXED_MS && fixed_ms <= MAX_FIXED_MS &&
+        overhead_ms <= MAX_FIXED_MS && disks_ms <= MAX_FIXED_MS)
+        *c = (struct fc_calibration){ page_us,     scan_ms,  fixed_ms,
+                                      overhead_ms, disks_ms, samples };
 }
 
 int fc_armed_db_calibrate(struct fc_armed_db *db,
@@ -270,16 +250,9 @@ int fc_armed_db_calibrate(struct fc_armed_db *db,
 
 void fc_armed_db_links(struct fc_armed_db *db, struct fc_linkrate *l)
 {
-    char name[] = LINKS;
-    MDB_val key = { strlen(name), name }, value;
-    MDB_txn *txn;
-
-    memset(l, 0, sizeof(*l));
-    if (mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn))
-        return;
-    if (!mdb_get(txn, db->dbi, &key, &value))
-        (void)fc_linkrate_decode(value.mv_data, value.mv_size, l);
-    mdb_txn_abort(txn);
+    uint8_t record[FC_LINKRATE_BYTES];
+    size_t len = copy_named(db, LINKS, record, sizeof(record));
+    (void)fc_linkrate_decode(record, len, l);
 }
 
 int fc_armed_db_links_put(struct fc_armed_db *db, const struct fc_linkrate *l)
@@ -301,11 +274,11 @@ int fc_armed_db_profile(struct fc_armed_db *db, const uint8_t *uuid,
 
     make_key(PROFILE, uuid, bytes);
     fc_profile_init(profile_r);
-    int r = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+    int r = mdb_txn_begin(db->kv.env, NULL, MDB_RDONLY, &txn);
     if (r)
-        return of_mdb(r);
-    r = mdb_get(txn, db->dbi, &key, &value);
-    int rc = r == MDB_NOTFOUND ? FC_ENOENT : of_mdb(r);
+        return fc_kvdb_error(r);
+    r = mdb_get(txn, db->kv.dbi, &key, &value);
+    int rc = r == MDB_NOTFOUND ? FC_ENOENT : fc_kvdb_error(r);
     if (!rc)
         rc = fc_profile_decode(value.mv_data, value.mv_size, profile_r, why,
                                why_len);
@@ -325,8 +298,38 @@ int fc_armed_db_profile_put(struct fc_armed_db *db, const uint8_t *uuid,
     return change(db, bytes, sizeof(bytes), &value);
 }
 
+/* Removes the records of a kind that are not `in_use`. Their number, or as
+ * fc_kvdb_error(). */
+static int prune(struct fc_armed_db *db, const char *what,
+                 bool (*in_use)(const MDB_val *value, uint64_t before_s),
+                 uint64_t before_s)
+{
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int removed = 0;
+    int r = walk(db, 0, &txn, &cursor);
+    if (r)
+        return fc_kvdb_error(r);
+    while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
+        if (!is_of(&key, what) || in_use(&value, before_s))
+            continue;
+        r = mdb_cursor_del(cursor, 0);
+        if (r)
+            break;
+        removed++;
+    }
+    mdb_cursor_close(cursor);
+    if (r && r != MDB_NOTFOUND) {
+        mdb_txn_abort(txn);
+        return fc_kvdb_error(r);
+    }
+    r = mdb_txn_commit(txn);
+    return r ? fc_kvdb_error(r) : removed;
+}
+
 /* Whether the profile was used since then; a damaged one was not. */
-static bool is_in_use(const MDB_val *value, uint64_t before_s)
+static bool is_used(const MDB_val *value, uint64_t before_s)
 {
     struct fc_profile profile;
     char why[80];
@@ -335,58 +338,32 @@ static bool is_in_use(const MDB_val *value, uint64_t before_s)
            profile.last_s >= before_s;
 }
 
-/* Ends a walk that removed something; of LMDB's code `r`. */
-static int end_walk(MDB_txn *txn, MDB_cursor *cursor, int r, int removed)
-{
-    mdb_cursor_close(cursor);
-    if (r && r != MDB_NOTFOUND) {
-        mdb_txn_abort(txn);
-        return of_mdb(r);
-    }
-    r = mdb_txn_commit(txn);
-    return r ? of_mdb(r) : removed;
-}
-
 int fc_armed_db_profile_prune(struct fc_armed_db *db, uint64_t before_s)
 {
-    MDB_txn *txn;
-    MDB_cursor *cursor;
-    MDB_val key, value;
-    int removed = 0;
-    int r = walk(db, 0, &txn, &cursor);
-    if (r)
-        return of_mdb(r);
-    while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
-        if (!is_of(&key, PROFILE) || is_in_use(&value, before_s))
-            continue;
-        r = mdb_cursor_del(cursor, 0);
-        if (r)
-            break;
-        removed++;
-    }
-    return end_walk(txn, cursor, r, removed);
+    return prune(db, PROFILE, is_used, before_s);
 }
 
 int fc_armed_db_learned(struct fc_armed_db *db, const uint8_t *uuid,
-                        uint8_t **bytes_r, size_t *len_r)
+                        uint8_t **bytes_r, size_t *len_r, bool *came_r)
 {
     uint8_t bytes[PROFILE_KEY];
     MDB_val key = { sizeof(bytes), bytes }, value;
     MDB_txn *txn;
     make_key(LEARNED, uuid, bytes);
-    int r = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+    int r = mdb_txn_begin(db->kv.env, NULL, MDB_RDONLY, &txn);
     if (r)
-        return of_mdb(r);
-    r = mdb_get(txn, db->dbi, &key, &value);
-    int rc = r == MDB_NOTFOUND ? FC_ENOENT : of_mdb(r);
+        return fc_kvdb_error(r);
+    r = mdb_get(txn, db->kv.dbi, &key, &value);
+    int rc = r == MDB_NOTFOUND ? FC_ENOENT : fc_kvdb_error(r);
     if (!rc && value.mv_size < LEARNED_HEAD)
         rc = FC_ENOENT;
     if (!rc) {
+        const uint8_t *head = value.mv_data;
+        *came_r = head[LEARNED_TIME] == 1;
         *len_r = value.mv_size - LEARNED_HEAD;
         *bytes_r = malloc(*len_r + 1);
         if (*bytes_r)
-            memcpy(*bytes_r, (const uint8_t *)value.mv_data + LEARNED_HEAD,
-                   *len_r);
+            memcpy(*bytes_r, head + LEARNED_HEAD, *len_r);
         else
             rc = FC_ENOMEM;
     }
@@ -398,7 +375,7 @@ static uint64_t kept_s(const MDB_val *value)
 {
     return value->mv_size < LEARNED_HEAD
                ? 0
-               : fc_le_load(value->mv_data, LEARNED_HEAD);
+               : fc_le_load(value->mv_data, LEARNED_TIME);
 }
 
 /* Makes room for one more when all places are taken. */
@@ -412,7 +389,7 @@ static int drop_oldest(struct fc_armed_db *db)
     MDB_val key, value;
     int r = walk(db, MDB_RDONLY, &txn, &cursor);
     if (r)
-        return of_mdb(r);
+        return fc_kvdb_error(r);
     while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
         if (!is_of(&key, LEARNED))
             continue;
@@ -425,27 +402,30 @@ static int drop_oldest(struct fc_armed_db *db)
     mdb_cursor_close(cursor);
     mdb_txn_abort(txn);
     if (r != MDB_NOTFOUND)
-        return of_mdb(r);
+        return fc_kvdb_error(r);
     return count < FC_ARMED_LEARNED || oldest_s == UINT64_MAX
                ? 0
                : change(db, oldest, sizeof(oldest), NULL);
 }
 
 int fc_armed_db_learned_put(struct fc_armed_db *db, const uint8_t *uuid,
-                            const void *bytes, size_t len, uint64_t now_s)
+                            const void *bytes, size_t len, uint64_t now_s,
+                            bool came)
 {
     uint8_t key[PROFILE_KEY], *old = NULL;
     size_t old_len;
+    bool old_came;
     if (len > FC_LEARNED_MAX_BYTES)
         return FC_ETOOBIG;
-    int rc = fc_armed_db_learned(db, uuid, &old, &old_len);
+    int rc = fc_armed_db_learned(db, uuid, &old, &old_len, &old_came);
     free(old);
     if (rc == FC_ENOENT)
         rc = drop_oldest(db);
     uint8_t *record = rc ? NULL : malloc(LEARNED_HEAD + len);
     if (!record)
         return rc ? rc : FC_ENOMEM;
-    fc_le_store(record, now_s, LEARNED_HEAD);
+    fc_le_store(record, now_s, LEARNED_TIME);
+    record[LEARNED_TIME] = came;
     memcpy(record + LEARNED_HEAD, bytes, len);
     MDB_val value = { LEARNED_HEAD + len, record };
     make_key(LEARNED, uuid, key);
@@ -454,22 +434,12 @@ int fc_armed_db_learned_put(struct fc_armed_db *db, const uint8_t *uuid,
     return rc;
 }
 
+static bool is_kept_since(const MDB_val *value, uint64_t before_s)
+{
+    return kept_s(value) >= before_s;
+}
+
 int fc_armed_db_learned_prune(struct fc_armed_db *db, uint64_t before_s)
 {
-    MDB_txn *txn;
-    MDB_cursor *cursor;
-    MDB_val key, value;
-    int removed = 0;
-    int r = walk(db, 0, &txn, &cursor);
-    if (r)
-        return of_mdb(r);
-    while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
-        if (!is_of(&key, LEARNED) || kept_s(&value) >= before_s)
-            continue;
-        r = mdb_cursor_del(cursor, 0);
-        if (r)
-            break;
-        removed++;
-    }
-    return end_walk(txn, cursor, r, removed);
+    return prune(db, LEARNED, is_kept_since, before_s);
 }

@@ -52,16 +52,18 @@ int fc_armed_db_profile_put(struct fc_armed_db *db, const uint8_t *uuid,
 int fc_armed_db_profile_prune(struct fc_armed_db *db, uint64_t before_s);
 
 /*
- * What was learned of a guest (docs/formats/learned.md), here only bytes; those
- * of FC_ARMED_LEARNED guests at most, past that the one kept longest ago goes.
- * get: to be freed by the caller; 0, FC_ENOENT, FC_ENOMEM or FC_EIO. put: 0,
- * FC_ETOOBIG, FC_EFULL or FC_EIO. prune as profiles: those kept before then.
+ * What was learned of a guest (docs/formats/learned.md), here only bytes, and
+ * whether it came with the guest; that of FC_ARMED_LEARNED guests at most, past
+ * that the one kept longest ago goes. get: to be freed by the caller; 0,
+ * FC_ENOENT, FC_ENOMEM or FC_EIO. put: 0, FC_ETOOBIG, FC_EFULL or FC_EIO. prune
+ * as profiles: those kept before then.
  */
 #define FC_ARMED_LEARNED 128u
 int fc_armed_db_learned(struct fc_armed_db *db, const uint8_t *uuid,
-                        uint8_t **bytes_r, size_t *len_r);
+                        uint8_t **bytes_r, size_t *len_r, bool *came_r);
 int fc_armed_db_learned_put(struct fc_armed_db *db, const uint8_t *uuid,
-                            const void *bytes, size_t len, uint64_t now_s);
+                            const void *bytes, size_t len, uint64_t now_s,
+                            bool came);
 int fc_armed_db_learned_prune(struct fc_armed_db *db, uint64_t before_s);
 
 /* A record: version, rate, channels, since when away, host, command. Length or

@@ -73,9 +73,8 @@ int fc_client_ask(struct fc_client_task *c, struct json_object *request,
     return rc;
 }
 
-/* A reply that a program reads, also when there was none. */
-static void print_failure(struct fc_client_task *c, int rc,
-                          struct json_object *reply)
+void fc_client_show_failure(struct fc_client_task *c, int rc,
+                            struct json_object *reply)
 {
     char why[FC_CLIENT_WHY];
     struct json_object *o = json_object_new_object();
@@ -86,13 +85,6 @@ static void print_failure(struct fc_client_task *c, int rc,
     fc_client_add(o, "client_version", FC_VERSION);
     fc_out_json(c->out, o);
     json_object_put(o);
-}
-
-static struct json_object *member(struct json_object *o, const char *key)
-{
-    struct json_object *v = NULL;
-    json_object_object_get_ex(o, key, &v);
-    return v;
 }
 
 static void show_arm(struct fc_client_task *c, struct json_object *reply)
@@ -107,7 +99,7 @@ static void show_arm(struct fc_client_task *c, struct json_object *reply)
 
 static void show_set(struct fc_client_task *c, struct json_object *reply)
 {
-    struct json_object *value = member(reply, "value");
+    struct json_object *value = fc_json_member(reply, "value");
     fc_out_text(c->out, c->args->operand[0]);
     fputs(" = ", c->out);
     fc_out_text(c->out,
@@ -154,19 +146,19 @@ static int show(struct fc_client_task *c, struct json_object *reply)
         show_arm(c, reply);
         break;
     case FC_VERB_STATUS:
-        fc_out_guests(c->out, member(reply, "guests"));
+        fc_out_guests(c->out, fc_json_member(reply, "guests"));
         break;
     case FC_VERB_STAT:
-        fc_out_counters(c->out, member(reply, "counters"));
+        fc_out_counters(c->out, fc_json_member(reply, "counters"));
         break;
     case FC_VERB_LOG:
-        fc_out_lines(c->out, member(reply, "lines"));
+        fc_out_lines(c->out, fc_json_member(reply, "lines"));
         break;
     case FC_VERB_SET:
         show_set(c, reply);
         break;
     case FC_VERB_GET:
-        fc_out_settings(c->out, member(reply, "settings"));
+        fc_out_settings(c->out, fc_json_member(reply, "settings"));
         break;
     case FC_VERB_RANK:
         fc_client_show_rank(c->out, reply);
@@ -286,7 +278,7 @@ static int ask_and_show(struct fc_client_task *c, struct json_object *request)
         add_helper(c, reply);
     }
     if (c->args->json && rc) {
-        print_failure(c, rc, reply);
+        fc_client_show_failure(c, rc, reply);
     } else if (c->args->json) {
         fc_out_json(c->out, reply);
     } else if (!rc) {

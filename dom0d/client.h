@@ -68,6 +68,11 @@ int fc_client_ask(struct fc_client_task *c, struct json_object *request,
 #define FC_CLIENT_WHY 512
 void fc_client_why(int rc, struct json_object *reply, char *text);
 
+/* The same for a program that reads what is printed, as JSON; `reply` may be
+ * NULL. */
+void fc_client_show_failure(struct fc_client_task *c, int rc,
+                            struct json_object *reply);
+
 /* {"cmd":NAME}; NULL only without memory. */
 struct json_object *fc_client_request(const char *name);
 void fc_client_add(struct json_object *request, const char *key,

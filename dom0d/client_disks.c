@@ -15,26 +15,6 @@
  * `forecopy disk-prepare`, which hands the JSON on its input to the daemon and
  * its answer back, so that no path has to survive a shell.
  */
-static void print_failure(struct fc_client_task *c, int rc,
-                          struct json_object *reply)
-{
-    char why[FC_CLIENT_WHY];
-    struct json_object *o = json_object_new_object();
-    fc_client_why(rc, reply, why);
-    json_object_object_add(o, "ok", json_object_new_boolean(0));
-    fc_client_add(o, "code", fc_errname(rc));
-    fc_client_add(o, "error", why);
-    fc_out_json(c->out, o);
-    json_object_put(o);
-}
-
-static struct json_object *member(struct json_object *o, const char *key)
-{
-    struct json_object *v = NULL;
-    json_object_object_get_ex(o, key, &v);
-    return v;
-}
-
 static size_t length(struct json_object *list)
 {
     return json_object_is_type(list, json_type_array)
@@ -57,7 +37,7 @@ static void put_text(FILE *out, struct json_object *o, const char *key,
 static void put_percent(FILE *out, struct json_object *o, const char *key,
                         int width)
 {
-    if (member(o, key))
+    if (fc_json_member(o, key))
         fprintf(out, " %*.1f", width, fc_json_double(o, key, 0));
     else
         fprintf(out, " %*s", width, "-");
@@ -188,7 +168,7 @@ static int prepare(struct fc_client_task *c)
                            json_object_new_string("disk-prepare"));
     int rc = c->world->call(c->world->user, request, &reply);
     if (rc)
-        print_failure(c, rc, reply);
+        fc_client_show_failure(c, rc, reply);
     else
         fc_out_json(c->out, reply);
     fflush(c->out);
@@ -212,13 +192,13 @@ int fc_client_disks(struct fc_client_task *c)
     int rc = fc_client_ask(c, request, &reply);
     json_object_put(request);
     if (a->json && rc)
-        print_failure(c, rc, reply);
+        fc_client_show_failure(c, rc, reply);
     else if (a->json)
         fc_out_json(c->out, reply);
     else if (!rc && a->verb == FC_VERB_DISKS)
-        show_disks(c->out, member(reply, "disks"));
-    else if (!rc && member(reply, "leases"))
-        show_leases(c->out, member(reply, "leases"));
+        show_disks(c->out, fc_json_member(reply, "disks"));
+    else if (!rc && fc_json_member(reply, "leases"))
+        show_leases(c->out, fc_json_member(reply, "leases"));
     fflush(c->out);
     json_object_put(reply);
     return rc ? 1 : 0;

@@ -166,14 +166,6 @@ static bool check_daemon(struct doctor *d)
     return true;
 }
 
-static struct json_object *member(struct json_object *o, const char *key)
-{
-    struct json_object *v = NULL;
-    if (json_object_is_type(o, json_type_object))
-        json_object_object_get_ex(o, key, &v);
-    return v;
-}
-
 static void judge_guest(struct doctor *d, const char *domain)
 {
     const char *type = fc_json_str(d->guest, "type", "?");
@@ -205,7 +197,7 @@ static void check_guest(struct doctor *d, const char *domain)
     fc_client_add(request, "domain", domain);
     struct json_object *reply =
         ask(d, request, "guest", "`xl list` shows the guests that there are");
-    struct json_object *guests = member(reply, "guests");
+    struct json_object *guests = fc_json_member(reply, "guests");
     if (json_object_is_type(guests, json_type_array) &&
         json_object_array_length(guests) == 1)
         d->guest = json_object_get(json_object_array_get_idx(guests, 0));
@@ -227,8 +219,8 @@ static void check_settings(struct doctor *d, const char *domain,
         ask(d, request, "settings", "forecopy get; forecopy log");
     if (!reply)
         return;
-    struct json_object *s = member(reply, "settings");
-    struct json_object *command = member(s, "channel_command");
+    struct json_object *s = fc_json_member(reply, "settings");
+    struct json_object *command = fc_json_member(s, "channel_command");
     const char *text = command ? json_object_get_string(command) : "";
     if (fc_remote_use(remote, text))
         find(d, NOTE, "settings",
@@ -364,7 +356,7 @@ static void check_store(struct doctor *d, const struct fc_remote *remote,
         return;
     struct json_object *o = output_object(d);
     struct json_object *value =
-        member(member(o, "settings"), "store_budget_bytes");
+        fc_json_member(fc_json_member(o, "settings"), "store_budget_bytes");
     int64_t budget =
         value ? fc_client_bytes_parse(json_object_get_string(value)) : -1;
     json_object_put(o);

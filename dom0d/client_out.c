@@ -58,14 +58,6 @@ void fc_out_json(FILE *out, struct json_object *o)
     putc('\n', out);
 }
 
-static struct json_object *member(struct json_object *o, const char *key)
-{
-    struct json_object *v = NULL;
-    if (json_object_is_type(o, json_type_object))
-        json_object_object_get_ex(o, key, &v);
-    return v;
-}
-
 static int is_number(struct json_object *v)
 {
     return json_object_is_type(v, json_type_int) ||
@@ -99,9 +91,9 @@ static void print_cell(FILE *out, const struct column *c,
 {
     char text[CELL] = "-";
     const char *shown = text;
-    struct json_object *v = member(guest, c->key);
+    struct json_object *v = fc_json_member(guest, c->key);
     if (c->inner)
-        v = member(v, c->inner);
+        v = fc_json_member(v, c->inner);
     if (c->kind == CELL_TEXT && json_object_is_type(v, json_type_string)) {
         if (*json_object_get_string(v))
             shown = json_object_get_string(v);
@@ -134,6 +126,64 @@ static void print_disks(FILE *out, struct json_object *disks)
     }
 }
 
+static void print_trust(FILE *out, struct json_object *trust)
+{
+    int64_t since = fc_json_int(trust, "changed_s_ago", -1);
+    fprintf(out,
+            "  within %.3g s: ", fc_json_double(trust, "horizon_ms", 0) / 1000);
+    fc_out_text(out, fc_json_str(trust, "trusts", "-"));
+    if (since >= 0) {
+        fprintf(out, "; for %lld s, before that ", (long long)since);
+        fc_out_text(out, fc_json_str(trust, "before", "-"));
+    }
+    fprintf(out, "; chances off by %.1f %%\n",
+            fc_json_double(trust, "off_percent", 0));
+}
+
+static void print_adaptation(FILE *out, struct json_object *a)
+{
+    double gain = fc_json_double(a, "gain", 0);
+    if (!a) {
+        fputs(", not adapted\n", out);
+        return;
+    }
+    fprintf(out, ", %lld steps since, %.1f %% of a core",
+            (long long)fc_json_int(a, "steps", 0),
+            fc_json_double(a, "core_percent", 0));
+    if (fc_json_int(a, "steps", 0))
+        fprintf(out, ", loss %.4f, %.4f %s than the weights that ship",
+                fc_json_double(a, "loss", 0), gain < 0 ? -gain : gain,
+                gain < 0 ? "more" : "less");
+    putc('\n', out);
+}
+
+/* Below a guest: whom its predictor trusts, and what came of what it said. */
+static void print_predictor(FILE *out, struct json_object *p)
+{
+    struct json_object *horizons = fc_json_member(p, "horizons");
+    const char *origin = fc_json_str(p, "origin", "");
+    size_t count = json_object_is_type(horizons, json_type_array)
+                       ? json_object_array_length(horizons)
+                       : 0;
+    for (size_t i = 0; i < count; i++)
+        print_trust(out, json_object_array_get_idx(horizons, i));
+    if (fc_json_int(p, "judged", 0))
+        fprintf(out,
+                "  lists: %.1f %% promised to stay clean, %.1f %% did, "
+                "confidence %.0f %%\n",
+                fc_json_double(p, "promised_percent", 0),
+                fc_json_double(p, "right_percent", 0),
+                fc_json_double(p, "confidence", 0) * 100);
+    if (!count)
+        return;
+    fputs(!strcmp(origin, "came") ? "  GRU: began with what came with the guest"
+          : !strcmp(origin, "kept")
+              ? "  GRU: began with what was kept of it here"
+              : "  GRU: began with the weights that ship",
+          out);
+    print_adaptation(out, fc_json_member(p, "adaptation"));
+}
+
 void fc_out_guests(FILE *out, struct json_object *guests)
 {
     for (unsigned c = 0; c < GUEST_COLUMNS; c++)
@@ -154,7 +204,8 @@ void fc_out_guests(FILE *out, struct json_object *guests)
             fc_out_text(out, reason);
         }
         putc('\n', out);
-        print_disks(out, member(guest, "traced_disks"));
+        print_disks(out, fc_json_member(guest, "traced_disks"));
+        print_predictor(out, fc_json_member(guest, "predictor"));
     }
 }
 
@@ -182,7 +233,7 @@ static void print_members(FILE *out, struct json_object *o,
     for (size_t i = 0; i < n; i++) {
         fc_out_text(out, names[i]);
         fputs(separator, out);
-        struct json_object *v = member(o, names[i]);
+        struct json_object *v = fc_json_member(o, names[i]);
         fc_out_text(out, v ? json_object_get_string(v) : "-");
         putc('\n', out);
     }

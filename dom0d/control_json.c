@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "ctl.h"
 #include "daemon.h"
 
 /* Numbers that are for people have no use for more digits than these. */
@@ -12,40 +13,28 @@ static double rounded(double v)
     return round(v * 1000) / 1000;
 }
 
-static void put_int(struct json_object *o, const char *key, uint64_t v)
-{
-    json_object_object_add(o, key, json_object_new_int64((int64_t)v));
-}
-
 static void put_double(struct json_object *o, const char *key, double v)
 {
-    json_object_object_add(o, key, json_object_new_double(rounded(v)));
-}
-
-static void put_text(struct json_object *o, const char *key, const char *v)
-{
-    json_object_object_add(o, key, json_object_new_string(v));
+    fc_json_put_double(o, key, rounded(v));
 }
 
 struct json_object *fc_json_estimate(const struct fc_estimate *e)
 {
     struct json_object *o = json_object_new_object();
-    put_int(o, "bytes", e->bytes);
-    put_int(o, "total_ms", e->total_ms);
-    put_int(o, "downtime_ms", e->downtime_ms);
+    fc_json_put_int(o, "bytes", e->bytes);
+    fc_json_put_int(o, "total_ms", e->total_ms);
+    fc_json_put_int(o, "downtime_ms", e->downtime_ms);
     put_double(o, "confidence", e->confidence);
-    put_int(o, "link_bps", (uint64_t)e->link_bps);
-    put_int(o, "floor_pages", e->floor_pages);
-    put_int(o, "missing_pages", e->missing_pages);
-    put_int(o, "missing_bytes", e->missing_bytes);
-    put_int(o, "reference_pages", e->reference_pages);
-    put_int(o, "zero_pages", e->zero_pages);
-    put_int(o, "rounds", e->rounds);
-    json_object_object_add(o, "link_known",
-                           json_object_new_boolean(e->link_known));
-    json_object_object_add(o, "converges",
-                           json_object_new_boolean(e->converges));
-    put_text(o, "basis", e->basis);
+    fc_json_put_int(o, "link_bps", (uint64_t)e->link_bps);
+    fc_json_put_int(o, "floor_pages", e->floor_pages);
+    fc_json_put_int(o, "missing_pages", e->missing_pages);
+    fc_json_put_int(o, "missing_bytes", e->missing_bytes);
+    fc_json_put_int(o, "reference_pages", e->reference_pages);
+    fc_json_put_int(o, "zero_pages", e->zero_pages);
+    fc_json_put_int(o, "rounds", e->rounds);
+    fc_json_put_bool(o, "link_known", e->link_known);
+    fc_json_put_bool(o, "converges", e->converges);
+    fc_json_put_text(o, "basis", e->basis);
     return o;
 }
 
@@ -105,7 +94,7 @@ static void put_prediction(struct json_object *o, const struct fc_predict *p)
 {
     char method[FC_PREDICT_METHOD];
     struct fc_staleness_view v;
-    put_text(o, "method", fc_predict_method(p, method));
+    fc_json_put_text(o, "method", fc_predict_method(p, method));
     if (!p->lists)
         return;
     fc_lists_look(p->lists, &v);
@@ -121,40 +110,42 @@ static void put_staging(struct json_object *o, const struct fc_guest *g)
     const char *reason, *state = fc_guest_state(g, &reason);
     uint64_t clean = g->pages.valid + g->pages.zero;
     fc_uplink_status(g->uplink, &s);
-    put_text(o, "state", state);
-    put_text(o, "reason", reason);
-    put_int(o, "zero_pages", g->pages.zero);
-    put_int(o, "staged_pages", g->pages.staged);
-    put_int(o, "valid_pages", g->pages.valid);
+    fc_json_put_text(o, "state", state);
+    fc_json_put_text(o, "reason", reason);
+    fc_json_put_int(o, "zero_pages", g->pages.zero);
+    fc_json_put_int(o, "staged_pages", g->pages.staged);
+    fc_json_put_int(o, "valid_pages", g->pages.valid);
     put_double(o, "staged_percent",
                percent(g->pages.staged + g->pages.zero, g->domain_pages));
     put_double(o, "valid_percent", percent(clean, g->domain_pages));
     put_double(o, "dirty_rate_pps", g->sampler.written_per_s);
-    put_int(o, "staged_bytes", s.sent_bytes);
-    put_int(o, "channels", s.channels);
-    put_int(o, "rate_bytes",
-            g->armed.rate_bytes
-                ? g->armed.rate_bytes
-                : fc_settings_u64(g->settings, FC_SET_STAGE_RATE));
+    fc_json_put_int(o, "staged_bytes", s.sent_bytes);
+    fc_json_put_int(o, "channels", s.channels);
+    fc_json_put_int(o, "rate_bytes",
+                    g->armed.rate_bytes
+                        ? g->armed.rate_bytes
+                        : fc_settings_u64(g->settings, FC_SET_STAGE_RATE));
     put_double(o, "log_share_percent", g->sampler.log_share * 100);
     put_prediction(o, &g->predict);
-    put_int(o, "memory_bytes", fc_guest_bytes(g));
+    json_object_object_add(o, "predictor",
+                           fc_predict_json(&g->predict, fc_now_ms()));
+    fc_json_put_int(o, "memory_bytes", fc_guest_bytes(g));
 }
 
 static void put_plain(struct json_object *o, const char *state,
                       const char *reason)
 {
-    put_text(o, "state", state);
-    put_text(o, "reason", reason);
-    put_int(o, "zero_pages", 0);
-    put_int(o, "staged_pages", 0);
-    put_int(o, "valid_pages", 0);
+    fc_json_put_text(o, "state", state);
+    fc_json_put_text(o, "reason", reason);
+    fc_json_put_int(o, "zero_pages", 0);
+    fc_json_put_int(o, "staged_pages", 0);
+    fc_json_put_int(o, "valid_pages", 0);
     put_double(o, "staged_percent", 0);
     put_double(o, "valid_percent", 0);
     put_double(o, "dirty_rate_pps", 0);
-    put_int(o, "staged_bytes", 0);
-    put_int(o, "channels", 0);
-    put_int(o, "rate_bytes", 0);
+    fc_json_put_int(o, "staged_bytes", 0);
+    fc_json_put_int(o, "channels", 0);
+    fc_json_put_int(o, "rate_bytes", 0);
     put_double(o, "log_share_percent", 0);
 }
 
@@ -167,13 +158,13 @@ struct json_object *fc_json_guest(struct fc_daemon *d,
     char uuid[FC_UUID_TEXT];
 
     fc_uuid_format(domain->uuid, uuid);
-    put_text(o, "name", domain->name);
-    put_text(o, "uuid", uuid);
-    put_int(o, "domid", domain->domid);
-    put_text(o, "type", fc_domain_type_name(domain->type));
-    json_object_object_add(o, "armed", json_object_new_boolean(armed != NULL));
-    put_text(o, "host", armed ? armed->armed.host : "");
-    put_int(o, "pages", domain->pages);
+    fc_json_put_text(o, "name", domain->name);
+    fc_json_put_text(o, "uuid", uuid);
+    fc_json_put_int(o, "domid", domain->domid);
+    fc_json_put_text(o, "type", fc_domain_type_name(domain->type));
+    fc_json_put_bool(o, "armed", armed != NULL);
+    fc_json_put_text(o, "host", armed ? armed->armed.host : "");
+    fc_json_put_int(o, "pages", domain->pages);
     if (armed && armed->guest)
         put_staging(o, armed->guest);
     else if (fc_daemon_hold(d, domain->uuid))
@@ -213,15 +204,15 @@ struct json_object *fc_json_away(struct fc_daemon *d,
     snprintf(reason, sizeof(reason),
              "its domain does not run here; disarmed in %s", in);
     fc_uuid_format(a->armed.uuid, uuid);
-    put_text(o, "name", uuid);
-    put_text(o, "uuid", uuid);
-    put_int(o, "domid", 0);
-    put_text(o, "type", "");
-    json_object_object_add(o, "armed", json_object_new_boolean(1));
-    put_text(o, "host", a->armed.host);
-    put_int(o, "pages", 0);
+    fc_json_put_text(o, "name", uuid);
+    fc_json_put_text(o, "uuid", uuid);
+    fc_json_put_int(o, "domid", 0);
+    fc_json_put_text(o, "type", "");
+    fc_json_put_bool(o, "armed", 1);
+    fc_json_put_text(o, "host", a->armed.host);
+    fc_json_put_int(o, "pages", 0);
     put_plain(o, "idle", reason);
-    put_int(o, "disarm_in_s", left);
+    fc_json_put_int(o, "disarm_in_s", left);
     return o;
 }
 
@@ -259,15 +250,15 @@ static void add_guest_counters(struct json_object *o, const struct fc_daemon *d)
         bytes += s.sent_bytes;
         memory += fc_guest_bytes(g);
     }
-    put_int(o, "log_cleans", cleans);
-    put_int(o, "log_peeks", peeks);
-    put_int(o, "log_pauses", pauses);
-    put_int(o, "staged_pages_sent", sent);
-    put_int(o, "staged_pages_unchanged", same);
-    put_int(o, "staged_pages_evicted", evicted);
-    put_int(o, "staged_pages_refused", refused);
-    put_int(o, "staged_bytes", bytes);
-    put_int(o, "guest_state_bytes", memory);
+    fc_json_put_int(o, "log_cleans", cleans);
+    fc_json_put_int(o, "log_peeks", peeks);
+    fc_json_put_int(o, "log_pauses", pauses);
+    fc_json_put_int(o, "staged_pages_sent", sent);
+    fc_json_put_int(o, "staged_pages_unchanged", same);
+    fc_json_put_int(o, "staged_pages_evicted", evicted);
+    fc_json_put_int(o, "staged_pages_refused", refused);
+    fc_json_put_int(o, "staged_bytes", bytes);
+    fc_json_put_int(o, "guest_state_bytes", memory);
 }
 
 struct json_object *fc_json_counters(struct fc_daemon *d)
@@ -275,29 +266,30 @@ struct json_object *fc_json_counters(struct fc_daemon *d)
     struct json_object *o = json_object_new_object();
     struct fc_keepers_status k;
     fc_keepers_status(d->keepers, &k);
-    put_int(o, "uptime_ms", fc_now_ms() - d->start_ms);
-    put_int(o, "domains", d->domains.count);
-    put_int(o, "armed_guests", d->armed_count);
-    put_int(o, "clients", fc_control_clients(d->control));
-    put_int(o, "arms", d->counters.arms);
-    put_int(o, "disarms", d->counters.disarms);
-    put_int(o, "migrations", d->counters.migrations);
-    put_int(o, "migrations_failed", d->counters.migrations_failed);
-    put_int(o, "migration_bytes", d->counters.migration_bytes);
-    put_int(o, "leftovers_removed", d->counters.leftovers_removed);
+    fc_json_put_int(o, "uptime_ms", fc_now_ms() - d->start_ms);
+    fc_json_put_int(o, "domains", d->domains.count);
+    fc_json_put_int(o, "armed_guests", d->armed_count);
+    fc_json_put_int(o, "clients", fc_control_clients(d->control));
+    fc_json_put_int(o, "arms", d->counters.arms);
+    fc_json_put_int(o, "disarms", d->counters.disarms);
+    fc_json_put_int(o, "migrations", d->counters.migrations);
+    fc_json_put_int(o, "migrations_failed", d->counters.migrations_failed);
+    fc_json_put_int(o, "migration_bytes", d->counters.migration_bytes);
+    fc_json_put_int(o, "leftovers_removed", d->counters.leftovers_removed);
     put_double(o, "learned_page_us", d->calibration.page_us);
     put_double(o, "learned_scan_ms", d->calibration.scan_ms);
     put_double(o, "learned_fixed_ms", d->calibration.fixed_ms);
     put_double(o, "learned_overhead_ms", d->calibration.overhead_ms);
     put_double(o, "learned_disks_ms", d->calibration.disks_ms);
     add_guest_counters(o, d);
-    put_int(o, "keepers", k.keepers);
-    put_int(o, "keeper_channels", k.channels);
-    put_int(o, "keeper_channels_received", d->counters.channels_received);
-    put_int(o, "keeper_pages", k.pages);
-    put_int(o, "keeper_used_bytes", k.used_bytes);
-    put_int(o, "keeper_budget_bytes", k.budget_bytes);
-    put_int(o, "keeper_received_bytes", k.received_bytes);
-    put_int(o, "keeper_pages_evicted", k.evicted);
+    fc_json_put_int(o, "keepers", k.keepers);
+    fc_json_put_int(o, "keeper_channels", k.channels);
+    fc_json_put_int(o, "keeper_channels_received",
+                    d->counters.channels_received);
+    fc_json_put_int(o, "keeper_pages", k.pages);
+    fc_json_put_int(o, "keeper_used_bytes", k.used_bytes);
+    fc_json_put_int(o, "keeper_budget_bytes", k.budget_bytes);
+    fc_json_put_int(o, "keeper_received_bytes", k.received_bytes);
+    fc_json_put_int(o, "keeper_pages_evicted", k.evicted);
     return o;
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "ctl.h"
 #include "daemon.h"
 #include "err.h"
 
@@ -34,21 +35,6 @@ static struct fc_guest *guest_of(struct fc_daemon *d, struct fc_client *client,
     return a ? a->guest : NULL;
 }
 
-static void put_int(struct json_object *o, const char *key, int64_t v)
-{
-    json_object_object_add(o, key, json_object_new_int64(v));
-}
-
-static void put_double(struct json_object *o, const char *key, double v)
-{
-    json_object_object_add(o, key, json_object_new_double(v));
-}
-
-static void put_text(struct json_object *o, const char *key, const char *v)
-{
-    json_object_object_add(o, key, json_object_new_string(v));
-}
-
 static struct json_object *entry_json(const struct fc_rank_entry *e)
 {
     struct json_object *o = json_object_new_array();
@@ -70,16 +56,16 @@ static struct json_object *list_json(const struct fc_guest *g,
     struct json_object *regions = json_object_new_array();
     for (uint32_t i = 0; i < v->count && i < limit; i++)
         json_object_array_add(regions, entry_json(&v->entries[i]));
-    put_text(o, "name", g->name);
-    put_text(o, "list", fc_rank_list_name(which));
-    put_int(o, "horizon_ms", v->horizon_ms);
-    put_double(o, "most_p", (double)v->max_p);
-    put_double(o, "confidence", (double)v->confidence);
-    put_int(o, "chosen_from", v->chosen_from);
-    put_int(o, "count", v->count);
-    put_int(o, "tick", (int64_t)v->tick);
-    put_int(o, "age_ms", (int64_t)(fc_now_ms() - v->time_ms));
-    put_text(o, "method", fc_predict_method(&g->predict, method));
+    fc_json_put_text(o, "name", g->name);
+    fc_json_put_text(o, "list", fc_rank_list_name(which));
+    fc_json_put_int(o, "horizon_ms", v->horizon_ms);
+    fc_json_put_double(o, "most_p", (double)v->max_p);
+    fc_json_put_double(o, "confidence", (double)v->confidence);
+    fc_json_put_int(o, "chosen_from", v->chosen_from);
+    fc_json_put_int(o, "count", v->count);
+    fc_json_put_int(o, "tick", (int64_t)v->tick);
+    fc_json_put_int(o, "age_ms", (int64_t)(fc_now_ms() - v->time_ms));
+    fc_json_put_text(o, "method", fc_predict_method(&g->predict, method));
     json_object_object_add(o, "regions", regions);
     return o;
 }
@@ -143,10 +129,10 @@ void fc_control_heatmap(struct fc_daemon *d, struct fc_client *client,
         json_object_array_add(
             heat,
             json_object_new_int64((int64_t)((double)map.heat[c] * HEAT_UNIT)));
-    put_text(o, "name", g->name);
-    put_int(o, "pages", (int64_t)map.pages);
-    put_int(o, "page_bytes", FC_PAGE_SIZE);
-    put_int(o, "horizon_ms", horizon_ms);
+    fc_json_put_text(o, "name", g->name);
+    fc_json_put_int(o, "pages", (int64_t)map.pages);
+    fc_json_put_int(o, "page_bytes", FC_PAGE_SIZE);
+    fc_json_put_int(o, "horizon_ms", horizon_ms);
     json_object_object_add(o, "heat", heat);
     fc_client_reply(client, o, -1);
 }
@@ -154,12 +140,11 @@ void fc_control_heatmap(struct fc_daemon *d, struct fc_client *client,
 static struct json_object *window_json(const struct fc_profile_window *w)
 {
     struct json_object *o = json_object_new_object();
-    put_int(o, "start_s", (int64_t)w->start_s);
-    put_int(o, "bytes", (int64_t)w->bytes);
-    put_int(o, "total_ms", (int64_t)w->total_ms);
-    put_int(o, "downtime_ms", (int64_t)w->downtime_ms);
-    json_object_object_add(o, "converges",
-                           json_object_new_boolean(w->converges));
+    fc_json_put_int(o, "start_s", (int64_t)w->start_s);
+    fc_json_put_int(o, "bytes", (int64_t)w->bytes);
+    fc_json_put_int(o, "total_ms", (int64_t)w->total_ms);
+    fc_json_put_int(o, "downtime_ms", (int64_t)w->downtime_ms);
+    fc_json_put_bool(o, "converges", w->converges);
     json_object_object_add(o, "confidence",
                            json_object_new_double((double)w->confidence));
     json_object_object_add(
@@ -192,6 +177,6 @@ void fc_control_when(struct fc_daemon *d, struct fc_client *client,
         json_object_array_add(list, window_json(&windows[i]));
     json_object_object_add(o, "name", json_object_new_string(g->name));
     json_object_object_add(o, "windows", list);
-    put_int(o, "best", best);
+    fc_json_put_int(o, "best", best);
     fc_client_reply(client, o, -1);
 }

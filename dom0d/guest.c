@@ -56,6 +56,7 @@ static void run_stager(struct fc_guest *g, uint64_t now_ms)
             (uint64_t)(fc_settings_double(g->settings, FC_SET_STAGE_QUIET) *
                        1000),
         .risk = fc_settings_double(g->settings, FC_SET_STAGE_RISK) / 100,
+        .list_p = (double)fc_predict_listed(&g->predict, now_ms),
     };
     if (limits.rate_bps) /* 0 would be no limit */
         limits.rate_bps =

@@ -2,18 +2,9 @@
 /* What an incoming disk is shown as. */
 #include <string.h>
 
+#include "ctl.h"
 #include "disk_incoming_int.h"
 #include "err.h"
-
-static void put_int(struct json_object *o, const char *key, uint64_t v)
-{
-    json_object_object_add(o, key, json_object_new_int64((int64_t)v));
-}
-
-static void put_text(struct json_object *o, const char *key, const char *v)
-{
-    json_object_object_add(o, key, json_object_new_string(v));
-}
 
 static const char *state_of(const struct fc_incoming *n)
 {
@@ -33,16 +24,16 @@ static struct json_object *json_of(const struct fc_incoming *n)
     struct json_object *o = json_object_new_object();
     char uuid[FC_UUID_TEXT];
     fc_uuid_format(n->v.id.uuid, uuid);
-    put_text(o, "uuid", uuid);
-    put_text(o, "vdev", n->v.id.vdev);
-    put_text(o, "role", "shadow");
-    put_text(o, "state", state_of(n));
-    put_text(o, "volume", n->v.path);
-    put_text(o, "device", n->device);
-    put_text(o, "reason", n->trouble);
-    put_int(o, "size", n->v.size);
-    put_int(o, "epoch", n->epoch);
-    put_int(o, "valid_bytes", n->valid * n->v.block_bytes);
+    fc_json_put_text(o, "uuid", uuid);
+    fc_json_put_text(o, "vdev", n->v.id.vdev);
+    fc_json_put_text(o, "role", "shadow");
+    fc_json_put_text(o, "state", state_of(n));
+    fc_json_put_text(o, "volume", n->v.path);
+    fc_json_put_text(o, "device", n->device);
+    fc_json_put_text(o, "reason", n->trouble);
+    fc_json_put_int(o, "size", n->v.size);
+    fc_json_put_int(o, "epoch", n->epoch);
+    fc_json_put_int(o, "valid_bytes", n->valid * n->v.block_bytes);
     json_object_object_add(
         o, "coverage_percent",
         json_object_new_double(
@@ -53,15 +44,15 @@ static struct json_object *json_of(const struct fc_incoming *n)
                                    ? 100.0 * (double)n->hits /
                                          (double)(n->hits + n->misses)
                                    : 0));
-    put_int(o, "received_bytes", n->received);
-    put_int(o, "reads", n->reads);
-    put_int(o, "read_ms_sum", n->read_ms);
-    put_int(o, "held", n->held);
-    put_int(o, "prefetched", n->prefetched);
-    put_int(o, "prefetch_used", n->prefetch_used);
-    json_object_object_add(o, "owned", json_object_new_boolean(n->v.owned));
-    json_object_object_add(o, "warm", json_object_new_boolean(n->v.warm));
-    json_object_object_add(o, "channel", json_object_new_boolean(n->channel));
+    fc_json_put_int(o, "received_bytes", n->received);
+    fc_json_put_int(o, "reads", n->reads);
+    fc_json_put_int(o, "read_ms_sum", n->read_ms);
+    fc_json_put_int(o, "held", n->held);
+    fc_json_put_int(o, "prefetched", n->prefetched);
+    fc_json_put_int(o, "prefetch_used", n->prefetch_used);
+    fc_json_put_bool(o, "owned", n->v.owned);
+    fc_json_put_bool(o, "warm", n->v.warm);
+    fc_json_put_bool(o, "channel", n->channel);
     return o;
 }
 

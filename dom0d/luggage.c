@@ -59,27 +59,36 @@ static int check_learned(const uint8_t *bytes, size_t len, char *why,
     return rc;
 }
 
+int fc_luggage_parse(const uint8_t *bytes, size_t len, struct fc_luggage *l,
+                     char *why, size_t why_len)
+{
+    struct fc_reader r = fc_reader_of(bytes, len);
+    uint32_t profile_len = fc_get_u32(&r);
+    const uint8_t *profile = fc_get_bytes(&r, profile_len);
+    if (r.bad || !profile) {
+        snprintf(why, why_len, "the profile does not fit");
+        return FC_EFORMAT;
+    }
+    l->learned = r.p;
+    l->learned_len = fc_reader_left(&r);
+    int rc = fc_profile_decode(profile, profile_len, &l->profile, why, why_len);
+    if (!rc && l->learned_len)
+        rc = check_learned(l->learned, l->learned_len, why, why_len);
+    return rc;
+}
+
 int fc_luggage_unpack(struct fc_armed_db *db, const uint8_t *uuid,
                       const uint8_t *bytes, size_t len, uint64_t now_s,
                       char *why, size_t why_len)
 {
-    struct fc_reader r = fc_reader_of(bytes, len);
-    struct fc_profile profile;
-    uint32_t profile_len = fc_get_u32(&r);
-    const uint8_t *encoded = fc_get_bytes(&r, profile_len);
-    size_t learned_len = fc_reader_left(&r);
-    if (r.bad || !encoded) {
-        snprintf(why, why_len, "the profile does not fit");
-        return FC_EFORMAT;
-    }
-    int rc = fc_profile_decode(encoded, profile_len, &profile, why, why_len);
-    if (!rc && learned_len)
-        rc = check_learned(r.p, learned_len, why, why_len);
+    struct fc_luggage l;
+    int rc = fc_luggage_parse(bytes, len, &l, why, why_len);
     if (rc)
         return rc;
-    rc = fc_armed_db_profile_put(db, uuid, &profile);
-    if (!rc && learned_len)
-        rc = fc_armed_db_learned_put(db, uuid, r.p, learned_len, now_s);
+    rc = fc_armed_db_profile_put(db, uuid, &l.profile);
+    if (!rc && l.learned_len)
+        rc = fc_armed_db_learned_put(db, uuid, l.learned, l.learned_len, now_s,
+                                     true);
     if (rc)
         snprintf(why, why_len, "%s", fc_strerror(rc));
     return rc;

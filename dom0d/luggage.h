@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "profile.h"
+
 struct fc_armed_db;
 struct fc_predict;
 
@@ -17,10 +19,22 @@ struct fc_predict;
 int fc_luggage_pack(const struct fc_predict *p, uint8_t **bytes_r,
                     size_t *len_r);
 
+struct fc_luggage {
+    struct fc_profile profile;
+    const uint8_t *learned; /* in the bytes that were parsed; whole, by its
+                             * own reader */
+    size_t learned_len;     /* 0: nothing was */
+};
+
+/* Reads bytes that may be hostile. 0; FC_EFORMAT and what the readers of both
+ * parts say, or FC_ENOMEM, with a sentence in `why`. Any thread. */
+int fc_luggage_parse(const uint8_t *bytes, size_t len, struct fc_luggage *l,
+                     char *why, size_t why_len);
+
 /*
  * Reads bytes that may be hostile, and keeps for the guest what they hold; all
- * or nothing. 0; FC_EFORMAT and what the readers of both say, FC_ENOMEM,
- * FC_EFULL or FC_EIO, with a sentence in `why`.
+ * or nothing. 0; as fc_luggage_parse(), or FC_EFULL or FC_EIO, with a sentence
+ * in `why`.
  */
 int fc_luggage_unpack(struct fc_armed_db *db, const uint8_t *uuid,
                       const uint8_t *bytes, size_t len, uint64_t now_s,

@@ -22,10 +22,13 @@
 #define HINTS_MS 5000u
 #define HINTS_LOOKED_AT (2 * FC_HINTS_MAX) /* keys, good ones or not */
 #define HOUR_S 3600u
-#define LIST_ROOM 8192u   /* regions, 512 MiB: more than is staged in a second \
+#define LIST_ROOM                                                              \
+    8192u                 /* regions, 512 MiB: more than is staged in a second \
                            */
 #define LEARNED_LISTS 30u /* seconds, about */
-#define LIST_RISK 0.05f
+#define LIST_OLD_MS 30000u
+/* Wrong at most twice as often as promised, at the low end of what was seen. */
+#define LIST_SURE (1 - 2 * FC_PREDICT_RISK)
 #define TRUST_MS 60000u /* between two lines in the log */
 #define HEAT_SAMPLE 64u /* pages of a cell */
 #define CURVE_KNOWN 2u  /* samples of a second that make a working set known */
@@ -53,13 +56,16 @@ static void take_learned(struct fc_predict *p)
     uint8_t *bytes = NULL;
     size_t len = 0;
     char why[120] = "";
+    bool came = false;
     if (!p->args.db || !fc_scorer_engine(p->args.scorer))
         return;
-    int rc = fc_armed_db_learned(p->args.db, p->args.uuid, &bytes, &len);
+    int rc = fc_armed_db_learned(p->args.db, p->args.uuid, &bytes, &len, &came);
     if (!rc)
         rc = fc_scorer_engine_recall(p->args.scorer, bytes, len, why,
                                      sizeof(why));
     free(bytes);
+    if (!rc)
+        p->origin = came ? FC_PREDICT_CAME : FC_PREDICT_KEPT;
     if (rc && rc != FC_ENOENT)
         fc_warn("learning a guest begins with the weights that ship, what was "
                 "learned cannot be used: %s",
@@ -74,7 +80,7 @@ static void open_lists(struct fc_predict *p)
         .tick_ms = FC_SCORER_TICK_MS,
         .horizon_ms = FC_SCORER_HORIZONS_MS,
         .room = LIST_ROOM,
-        .risk = LIST_RISK,
+        .risk = FC_PREDICT_RISK,
         .calm = FC_SCORER_LONG,
         .busy = FC_SCORER_SHORT,
     };
@@ -88,8 +94,10 @@ static void open_lists(struct fc_predict *p)
 void fc_predict_init(struct fc_predict *p, const struct fc_predict_args *args,
                      uint64_t now_ms)
 {
+    static const uint32_t horizon_ms[FC_HORIZONS] = FC_SCORER_HORIZONS_MS;
     memset(p, 0, sizeof(*p));
     p->args = *args;
+    memcpy(p->horizon_ms, horizon_ms, sizeof(p->horizon_ms));
     p->observed_ms = p->saved_ms = p->listed_ms = now_ms;
     fc_hints_init(&p->hints);
     take_profile(p);
@@ -115,7 +123,7 @@ static void save_learned(struct fc_predict *p)
     int rc = fc_predict_learned(p, &bytes, &len);
     if (!rc)
         rc = fc_armed_db_learned_put(p->args.db, p->args.uuid, bytes, len,
-                                     (uint64_t)time(NULL));
+                                     (uint64_t)time(NULL), false);
     free(bytes);
     if (rc)
         fc_warn("cannot keep what was learned of a guest: %s", fc_strerror(rc));
@@ -151,7 +159,10 @@ void fc_predict_domain(struct fc_predict *p, const struct fc_domain *domain)
 void fc_predict_migration(struct fc_predict *p, uint64_t total_ms)
 {
     uint32_t ms = fc_scorer_engine_migration(p->args.scorer, total_ms);
-    if (p->lists && ms)
+    if (!ms)
+        return;
+    p->horizon_ms[FC_SCORER_MIGRATION] = ms;
+    if (p->lists)
         fc_lists_set_horizon(p->lists, FC_SCORER_MIGRATION, ms);
 }
 
@@ -165,15 +176,46 @@ static void pass_rates(struct fc_predict *p, uint64_t now_ms, uint64_t wall_s)
     fc_scorer_engine_rates(p->args.scorer, &p->rates);
 }
 
+static enum fc_scorer_id leader_of(const struct fc_engine *engine,
+                                   unsigned horizon)
+{
+    float share[FC_SCORERS];
+    unsigned best = 0;
+    fc_engine_weights(engine, horizon, share);
+    for (unsigned id = 1; id < FC_SCORERS; id++)
+        if (share[id] > share[best])
+            best = id;
+    return (enum fc_scorer_id)best;
+}
+
+/* The mixture says when there is another leader and not only a little more of
+ * one; until its first word the leader is whoever is in front. */
+static void note_trust(struct fc_predict *p, struct fc_engine *engine,
+                       uint64_t now_ms)
+{
+    for (unsigned h = FC_SCORER_SHORT; h < FC_HORIZONS; h++) {
+        struct fc_predict_trust *t = &p->trust[h];
+        bool changed = fc_engine_changed(engine, h);
+        if (!changed && t->changed_ms)
+            continue;
+        enum fc_scorer_id leader = leader_of(engine, h);
+        if (changed) {
+            t->before = t->leader;
+            t->changed_ms = now_ms ? now_ms : 1;
+            p->untold = p->untold || h == FC_SCORER_LONG;
+        }
+        t->leader = leader;
+    }
+}
+
 /* Logs whom it trusts when that has changed, but not each of a quick
  * succession. */
-static void tell_trust(struct fc_predict *p, struct fc_engine *engine,
-                       const char *name, uint64_t now_ms)
+static void tell_trust(struct fc_predict *p, const char *name, uint64_t now_ms)
 {
     char text[FC_PREDICT_METHOD];
-    if (now_ms - p->told_ms < TRUST_MS ||
-        !fc_engine_changed(engine, FC_SCORER_LONG))
+    if (now_ms - p->told_ms < TRUST_MS || !p->untold)
         return;
+    p->untold = false;
     p->told_ms = now_ms;
     fc_info("%s: trusts %s", name, fc_predict_method(p, text));
 }
@@ -189,7 +231,8 @@ static void make_lists(struct fc_predict *p, const struct fc_sampler *sampler,
     p->scores = sampler->scores;
     p->lists_made++;
     p->listed_ms = now_ms;
-    tell_trust(p, engine, name, now_ms);
+    note_trust(p, engine, now_ms);
+    tell_trust(p, name, now_ms);
 }
 
 bool fc_predict_load(const struct fc_sampler *s, struct fc_profile_load *load_r)
@@ -321,6 +364,17 @@ void fc_predict_heat(const struct fc_predict *p, uint32_t horizon_ms,
             sum += (double)s->ops->p_dirty(s->state, first + at, horizon_ms);
         map->heat[c] = looked > 0 ? (float)(sum / looked) : 0;
     }
+}
+
+float fc_predict_listed(const struct fc_predict *p, uint64_t now_ms)
+{
+    struct fc_rank_view v;
+    if (!p->lists ||
+        fc_rank_reader_look(fc_lists_reader(p->lists), FC_RANK_STAGING, &v))
+        return -1;
+    if (now_ms - v.time_ms > LIST_OLD_MS || v.confidence < LIST_SURE)
+        return -1;
+    return v.max_p;
 }
 
 const char *fc_predict_method(const struct fc_predict *p,

@@ -32,8 +32,24 @@ struct fc_predict_args {
     void *watch_user;
 };
 
+/* What the predictor of the guest began with. */
+enum fc_predict_origin {
+    FC_PREDICT_SHIPPED, /* nothing but the weights that ship */
+    FC_PREDICT_KEPT,    /* what was learned of it here */
+    FC_PREDICT_CAME,    /* what came with it */
+};
+
+/* Whom the mixture trusts within a horizon. */
+struct fc_predict_trust {
+    enum fc_scorer_id leader, before; /* before the last change */
+    uint64_t changed_ms;              /* 0: it has not changed */
+};
+
 struct fc_predict {
     struct fc_predict_args args;
+    enum fc_predict_origin origin;
+    struct fc_predict_trust trust[FC_HORIZONS];
+    uint32_t horizon_ms[FC_HORIZONS];
     struct fc_profile profile;
     struct fc_hints hints;
     struct fc_lists *lists; /* NULL: the scorer is none that has regions */
@@ -42,6 +58,7 @@ struct fc_predict {
     uint64_t lists_made, listed_ms, told_ms;
     uint64_t observed_ms, hints_ms, saved_ms; /* when that was done last */
     bool unsaved, hint_refused;
+    bool untold; /* trust has changed since the log said so */
 };
 
 /* Takes the profile that is kept for the guest, or begins one. */
@@ -91,9 +108,25 @@ unsigned fc_predict_when(const struct fc_predict *p,
 void fc_predict_heat(const struct fc_predict *p, uint32_t horizon_ms,
                      unsigned cells, struct fc_heatmap *map);
 
+/*
+ * The chance of a write within its horizon up to which the staging list takes
+ * regions in, where the list goes out with a confidence that is worth having;
+ * below 0 when there is none such, or none of late.
+ */
+float fc_predict_listed(const struct fc_predict *p, uint64_t now_ms);
+
 /* Whom the mixture trusts for staging and why; "" without one. */
 #define FC_PREDICT_METHOD 200u
 const char *fc_predict_method(const struct fc_predict *p,
                               char text[FC_PREDICT_METHOD]);
+
+/* Whom it trusts and why, how its lists keep their promise, what it has learned
+ * ("predictor" in docs/formats/control.md): predict_json.c. The caller's. */
+struct json_object;
+struct json_object *fc_predict_json(const struct fc_predict *p,
+                                    uint64_t now_ms);
+
+/* Of the staging list, what may be written within its horizon. */
+#define FC_PREDICT_RISK 0.05f
 
 #endif

@@ -20,6 +20,12 @@
  * Ranking looks at SLICE_PAGES at a time, so that the event loop is not held up
  * by a large guest; slices take turns when one is used up.
  *
+ * Where the ranked list holds its risk, the pages that are within the chance
+ * that it takes in go first, through all slices, and only then the others up to
+ * the limit that was set: which of the likelier ones is staged in vain costs
+ * nothing but the rate, and one that turns out to stay is one less to send. So
+ * the list decides what comes first and not what is left out.
+ *
  * When the destination's store is full it drops the pages least recently put,
  * which are no worse than the ones that pushed them out. So from the first
  * refusal or eviction on no new pages are staged, except as many as were
@@ -30,6 +36,7 @@
 #define RANK_LIMIT 65536u
 #define RANK_AGAIN_MS 1000u /* at the earliest */
 #define RANK_STALE_MS 5000u
+#define OTHERS_MS 30000u /* then it is seen whether the list has more */
 #define HORIZON_MS 10000u
 #define RETRY_MS 1000u
 #define DROP_EACH_MS 5000u
@@ -75,22 +82,46 @@ static bool is_candidate(void *user, uint64_t page)
                                 f->s->full && !f->s->room);
 }
 
+static void begin_round(struct fc_stager *s, bool by_list, uint64_t now_ms)
+{
+    s->by_list = by_list;
+    s->round_ms = now_ms;
+    s->idle_pages = 0;
+}
+
+/* Goes on to another round when nothing more is found in this one. False: it is
+ * not time for one. */
+static bool next_round(struct fc_stager *s, uint64_t now_ms)
+{
+    /* in a single slice the order of the chances says it all */
+    bool listed = s->limits.list_p >= 0 && s->limits.list_p < s->limits.risk &&
+                  s->args.pages->pfns > SLICE_PAGES;
+    if (s->by_list) {
+        if (s->idle_pages >= s->args.pages->pfns || !listed)
+            begin_round(s, false, now_ms);
+    } else if (s->idle_pages >= s->args.pages->pfns) {
+        if (now_ms - s->ranked_ms < RANK_AGAIN_MS)
+            return false;
+        begin_round(s, listed, now_ms);
+    } else if (listed && !s->idle_pages && now_ms - s->round_ms >= OTHERS_MS) {
+        begin_round(s, true, now_ms);
+    }
+    return true;
+}
+
 /* Ranks the next slice when it is time. */
 static void rank(struct fc_stager *s, uint64_t now_ms)
 {
     uint64_t pfns = s->args.pages->pfns;
-    bool round_over = s->idle_pages >= pfns;
-    if (round_over && now_ms - s->ranked_ms < RANK_AGAIN_MS)
+    if (!next_round(s, now_ms))
         return;
-    if (round_over)
-        s->idle_pages = 0;
+    double most_p = s->by_list ? s->limits.list_p : s->limits.risk;
     struct filter filter = { s, now_ms };
     uint64_t first = s->slice < pfns ? s->slice : 0;
     uint64_t end = pfns - first > SLICE_PAGES ? first + SLICE_PAGES : pfns;
     s->ranked_ms = now_ms;
     if (fc_ranking_build(&s->ranking, s->args.scorer, first, end, is_candidate,
-                         &filter, HORIZON_MS, (float)s->limits.risk,
-                         RANK_LIMIT))
+                         &filter, HORIZON_MS, (float)most_p, RANK_LIMIT))
         s->retry_ms = now_ms + RETRY_MS;
     if (s->ranking.count) {
         s->idle_pages = 0;
@@ -343,5 +374,5 @@ void fc_stager_release(struct fc_stager *s)
 bool fc_stager_is_steady(const struct fc_stager *s)
 {
     return !s->jobs && !s->waiting && s->ranking.next >= s->ranking.count &&
-           s->idle_pages >= s->args.pages->pfns;
+           !s->by_list && s->idle_pages >= s->args.pages->pfns;
 }

@@ -20,6 +20,8 @@ struct fc_stager_limits {
     uint64_t rate_bps; /* 0: none */
     uint64_t quiet_ms; /* a page is staged after so long without a write */
     double risk;       /* 0-1, most a page may be likely to be written soon */
+    double list_p; /* 0-1, most that the ranked list takes in and what is staged
+                    * first; below 0: there is no list to be trusted */
 };
 
 struct fc_stager_args {
@@ -39,6 +41,8 @@ struct fc_stager {
     uint64_t slice; /* first page of those ranked now */
     uint64_t ranked_ms, retry_ms, dropped_ms;
     uint64_t idle_pages;    /* ranked in vain since something was found */
+    uint64_t round_ms;      /* when the round began */
+    bool by_list;           /* of this round's pages the list holds the risk */
     struct fc_job *waiting; /* encoded, for the uplink to take; a list */
     unsigned jobs;          /* with the worker */
     bool held;              /* a migration is under way */

@@ -37,9 +37,10 @@ struct batch {
 };
 
 struct fc_adapt {
-    struct fc_gru_model *start;
+    struct fc_gru_model *start, *against;
     struct fc_gru_trainer trainer; /* the thread's */
     pthread_t thread;
+    double born_s;
 
     pthread_mutex_t lock; /* of all below */
     float share;
@@ -71,6 +72,29 @@ static void rest(struct fc_adapt *a, double seconds)
         ;
 }
 
+/* What the weights compared with lose on the batch, as the trainer counts. */
+static double loss_against(const struct fc_adapt *a, const struct batch *b)
+{
+    float h[COLUMNS * FC_GRU_MAX_HIDDEN] = { 0 };
+    float logits[COLUMNS * FC_GRU_OUTPUTS];
+    size_t inputs = a->start->shape.inputs, outputs = COLUMNS * FC_GRU_OUTPUTS;
+    double loss = 0, total = 0;
+
+    for (size_t step = 0; step < FC_ADAPT_STEPS; step++) {
+        const float *label = b->label + step * outputs;
+        const float *weight = b->weight + step * outputs;
+        fc_gru_step(a->against, COLUMNS, b->x + step * COLUMNS * inputs, h,
+                    logits);
+        for (size_t i = 0; i < outputs; i++) {
+            double v = (double)logits[i], w = (double)weight[i];
+            loss +=
+                w * (fmax(v, 0) - v * (double)label[i] + log1p(exp(-fabs(v))));
+            total += w;
+        }
+    }
+    return total > 0 ? loss / total : 0;
+}
+
 /* Without the lock. The new model, or NULL: no memory, or it ran wild. */
 static struct fc_gru_model *learn(struct fc_adapt *a, const struct batch *b,
                                   double *loss_r)
@@ -89,15 +113,19 @@ static struct fc_gru_model *learn(struct fc_adapt *a, const struct batch *b,
     return model;
 }
 
+static void average(double *mean, uint64_t seen, double value)
+{
+    *mean = seen ? LOSS_KEEP * *mean + (1 - LOSS_KEEP) * value : value;
+}
+
 static void *run(void *arg)
 {
     struct fc_adapt *a = arg;
-    double born = clock_s(CLOCK_MONOTONIC);
 
     pthread_mutex_lock(&a->lock);
     while (!a->stop) {
         struct batch *b = &a->batch[a->filling];
-        double loss, from = clock_s(CLOCK_THREAD_CPUTIME_ID);
+        double loss, other, from = clock_s(CLOCK_THREAD_CPUTIME_ID);
         if (b->columns < COLUMNS) {
             pthread_cond_wait(&a->wake, &a->lock);
             continue;
@@ -105,18 +133,17 @@ static void *run(void *arg)
         a->filling ^= 1;
         pthread_mutex_unlock(&a->lock);
         struct fc_gru_model *model = learn(a, b, &loss);
+        other = loss_against(a, b);
         pthread_mutex_lock(&a->lock);
         b->columns = 0;
         if (model) {
             fc_gru_model_unref(a->model);
             a->model = model;
-            a->stats.loss = a->stats.updates ? LOSS_KEEP * a->stats.loss +
-                                                   (1 - LOSS_KEEP) * loss
-                                             : loss;
+            average(&a->stats.loss, a->stats.updates, loss);
+            average(&a->stats.gain, a->stats.updates, other - loss);
             a->stats.updates++;
         }
         a->stats.cpu_s = clock_s(CLOCK_THREAD_CPUTIME_ID);
-        a->stats.wall_s = clock_s(CLOCK_MONOTONIC) - born;
         double share = fmax(a->share, LEAST_SHARE);
         rest(a, (a->stats.cpu_s - from) * (1 / share - 1));
     }
@@ -154,22 +181,26 @@ static void dispose(struct fc_adapt *a)
     }
     fc_gru_trainer_dispose(&a->trainer);
     fc_gru_model_unref(a->model);
+    fc_gru_model_unref(a->against);
     fc_gru_model_unref(a->start);
     free(a);
 }
 
-int fc_adapt_new(struct fc_gru_model *start, float share,
-                 struct fc_adapt **adapt_r)
+int fc_adapt_new(struct fc_gru_model *start, struct fc_gru_model *against,
+                 float share, struct fc_adapt **adapt_r)
 {
     pthread_condattr_t attr;
-    if (!(share > 0) || share > 1)
+    if (!(share > 0) || share > 1 ||
+        against->shape.inputs != start->shape.inputs)
         return FC_EINVAL;
     struct fc_adapt *a = calloc(1, sizeof(*a));
     if (!a)
         return FC_ENOMEM;
     a->share = share;
     a->start = fc_gru_model_ref(start);
+    a->against = fc_gru_model_ref(against);
     a->model = fc_gru_model_ref(start);
+    a->born_s = clock_s(CLOCK_MONOTONIC);
     pthread_mutex_init(&a->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -254,6 +285,7 @@ struct fc_adapt_stats fc_adapt_stats(struct fc_adapt *a)
     pthread_mutex_lock(&a->lock);
     struct fc_adapt_stats stats = a->stats;
     pthread_mutex_unlock(&a->lock);
+    stats.wall_s = clock_s(CLOCK_MONOTONIC) - a->born_s;
     return stats;
 }
 

@@ -31,13 +31,17 @@ struct fc_adapt_stats {
     uint64_t offered, dropped; /* windows; dropped: the thread was behind */
     uint64_t updates;          /* of the weights */
     double loss;               /* of late, nats a label */
+    double gain;               /* how much less that is than the loss of the
+                                * weights compared with, of labels that neither
+                                * has learned from */
     double cpu_s, wall_s;      /* the thread's, since the beginning */
 };
 
-/* Starts the thread; takes a reference to `start`. `share` of a core, above 0,
- * at most 1. 0, FC_EINVAL, FC_ENOMEM or FC_ESYS. */
-int fc_adapt_new(struct fc_gru_model *start, float share,
-                 struct fc_adapt **adapt_r);
+/* Starts the thread; takes references to `start` and to `against`, with which
+ * what is learned is compared and which takes as many inputs. `share` of a
+ * core, above 0, at most 1. 0, FC_EINVAL, FC_ENOMEM or FC_ESYS. */
+int fc_adapt_new(struct fc_gru_model *start, struct fc_gru_model *against,
+                 float share, struct fc_adapt **adapt_r);
 
 /* Another share, from the next update on; 0: none is made, and no window
  * taken. Any thread. */

@@ -244,12 +244,17 @@ uint32_t fc_scorer_engine_migration(struct fc_scorer *scorer, uint64_t total_ms)
     return s->horizon_ms[FC_SCORER_MIGRATION];
 }
 
-/* When there is no memory for it, it is tried again. */
+/* When there is no memory for it, it is tried again. What is learned is shown
+ * against the weights that ship, also when it began with others. */
 static void begin_adapting(struct state *s, float share)
 {
+    struct fc_model_problem problem;
+    struct fc_model shipped = { .gru = NULL };
     if (!s->windows && fc_windows_new(&s->windows))
         return;
-    (void)fc_adapt_new(s->model.gru, share, &s->adapt);
+    if (!fc_model_shipped(FC_SCORER_TICK_MS, &shipped, &problem))
+        (void)fc_adapt_new(s->model.gru, shipped.gru, share, &s->adapt);
+    fc_model_dispose(&shipped);
 }
 
 void fc_scorer_engine_adapt(struct fc_scorer *scorer, float share)

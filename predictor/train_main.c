@@ -28,6 +28,32 @@
 #define SYNTH_SECONDS 120u
 #define MAX_UPDATES 1000000ul
 
+enum {
+    OPT_HIDDEN = 256,
+    OPT_OUTPUT,
+    OPT_SEED,
+    OPT_STEP,
+    OPT_TICK,
+    OPT_SYNTH,
+    OPT_UPDATES,
+    OPT_VERSION,
+    OPT_DUMP, /* for the test of the manual */
+};
+
+static const struct option long_options[] = {
+    { "help", no_argument, NULL, 'h' },
+    { "hidden", required_argument, NULL, OPT_HIDDEN },
+    { "output", required_argument, NULL, OPT_OUTPUT },
+    { "seed", required_argument, NULL, OPT_SEED },
+    { "step", required_argument, NULL, OPT_STEP },
+    { "tick", required_argument, NULL, OPT_TICK },
+    { "synth", required_argument, NULL, OPT_SYNTH },
+    { "updates", required_argument, NULL, OPT_UPDATES },
+    { "version", no_argument, NULL, OPT_VERSION },
+    { "dump-options", no_argument, NULL, OPT_DUMP },
+    { NULL, 0, NULL, 0 },
+};
+
 struct options {
     unsigned long seed, synth, updates, hidden, step, tick;
     const char *output;
@@ -51,7 +77,20 @@ static void usage(FILE *to)
                 "  --step MS    between two steps of a region (1000)\n"
                 "  --tick MS    between two looks at the memory (50)\n"
                 "  --synth N    made-up guests besides the traces (48)\n"
-                "  --updates N  of the weights (8000)\n");
+                "  --updates N  of the weights (8000)\n"
+                "  -h, --help   show this\n"
+                "  --version    show the version\n");
+}
+
+static void dump_options(void)
+{
+    for (const struct option *o = long_options; o->name; o++) {
+        if (o->val == OPT_DUMP)
+            continue;
+        if (o->val < 128)
+            printf("-%c\n", o->val);
+        printf("--%s\n", o->name);
+    }
 }
 
 static uint64_t draw(struct run *run) /* splitmix64 */
@@ -183,35 +222,43 @@ out:
     return rc;
 }
 
+/* Where the number of an option goes; NULL: it has none. */
+static unsigned long *number_of(struct options *o, int option)
+{
+    switch (option) {
+    case OPT_HIDDEN:
+        return &o->hidden;
+    case OPT_SEED:
+        return &o->seed;
+    case OPT_STEP:
+        return &o->step;
+    case OPT_TICK:
+        return &o->tick;
+    case OPT_SYNTH:
+        return &o->synth;
+    case OPT_UPDATES:
+        return &o->updates;
+    default:
+        return NULL;
+    }
+}
+
 static bool parse(int argc, char **argv, struct options *o)
 {
-    static const struct option options[] = {
-        { "help", no_argument, NULL, 'h' },
-        { "hidden", required_argument, NULL, 'n' },
-        { "output", required_argument, NULL, 'o' },
-        { "seed", required_argument, NULL, 's' },
-        { "step", required_argument, NULL, 't' },
-        { "tick", required_argument, NULL, 'k' },
-        { "synth", required_argument, NULL, 'm' },
-        { "updates", required_argument, NULL, 'u' },
-        { NULL, 0, NULL, 0 },
-    };
     int c;
 
-    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        unsigned long *number = c == 'n'   ? &o->hidden
-                                : c == 's' ? &o->seed
-                                : c == 'm' ? &o->synth
-                                : c == 'k' ? &o->tick
-                                : c == 't' ? &o->step
-                                : c == 'u' ? &o->updates
-                                           : NULL;
+    while ((c = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
+        unsigned long *number = number_of(o, c);
         char *end = NULL;
-        if (c == 'h') {
+        if (c == 'h')
             usage(stdout);
+        else if (c == OPT_VERSION)
+            puts("forecopy-train " FC_VERSION);
+        else if (c == OPT_DUMP)
+            dump_options();
+        if (c == 'h' || c == OPT_VERSION || c == OPT_DUMP)
             exit(0);
-        }
-        if (c == 'o') {
+        if (c == OPT_OUTPUT) {
             o->output = optarg;
             continue;
         }

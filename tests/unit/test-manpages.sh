@@ -60,7 +60,9 @@ for p in forecopyd forecopy forecopy-save-helper forecopy-transport \
     forecopy-block; do
     options $p $man/$p.8.pod
 done
-options forecopy-eval $man/forecopy-eval.1.pod
+for p in forecopy-eval forecopy-train; do
+    options $p $man/$p.1.pod
+done
 
 # Settings: name, and the line below it: unit, range, default, scope.
 "$build/forecopyd" --dump-settings >"$tmp/settings" 2>"$tmp/err"

@@ -80,16 +80,53 @@ static void follows_the_guest(void **state)
 
     fill_window(1);
     before = first_logit(first);
-    assert_int_equal(fc_adapt_new(first, 1.0f, &a), 0);
+    assert_int_equal(fc_adapt_new(first, first, 1.0f, &a), 0);
     struct fc_adapt_stats stats = feed(a, 40);
     struct fc_gru_model *now = fc_adapt_model(a);
     assert_true(first_logit(now) > before);
     assert_true(first_logit(first) == before);
     assert_true(stats.offered > stats.dropped);
     assert_true(stats.loss > 0 && isfinite(stats.loss));
+    assert_true(stats.gain > 0 && isfinite(stats.gain));
     fc_adapt_free(a);
     assert_true(first_logit(now) > before);
     fc_gru_model_unref(now);
+    fc_gru_model_unref(first);
+}
+
+/* Would break: what is shown as gained is against other weights than those that
+ * ship, or the sign is the other way round. */
+static void is_compared_with_others(void **state)
+{
+    (void)state;
+    struct fc_gru_model *first = start(), *sure;
+    struct fc_gru_offsets at = fc_gru_offsets(shape);
+    struct fc_adapt *a;
+    float *params = calloc(at.total, sizeof(*params));
+    assert_non_null(params);
+    /* says 1 - 1/1097 of all, whatever it sees */
+    for (unsigned z = 0; z < FC_GRU_OUTPUTS; z++)
+        params[at.bo + z] = 7;
+    assert_int_equal(fc_gru_model_new(shape, &first->purpose, params, &sure),
+                     0);
+    for (signed char touches = 0; touches < 2; touches++) {
+        fill_window(touches);
+        assert_int_equal(fc_adapt_new(first, sure, 1.0f, &a), 0);
+        struct fc_adapt_stats stats = feed(a, 1);
+        assert_float_equal(stats.loss + stats.gain,
+                           touches ? log1p(exp(-7)) : log1p(exp(7)), 1e-4);
+        fc_adapt_free(a);
+    }
+    struct fc_gru_model *other;
+    struct fc_gru_shape wide = { 4, 16 };
+    float *more = calloc(fc_gru_offsets(wide).total, sizeof(*more));
+    assert_non_null(more);
+    assert_int_equal(fc_gru_model_new(wide, &first->purpose, more, &other), 0);
+    assert_int_equal(fc_adapt_new(first, other, 1.0f, &a), FC_EINVAL);
+    free(more);
+    free(params);
+    fc_gru_model_unref(other);
+    fc_gru_model_unref(sure);
     fc_gru_model_unref(first);
 }
 
@@ -101,8 +138,9 @@ static void unknown_labels_change_nothing(void **state)
     struct fc_adapt *a;
 
     fill_window(-1);
-    assert_int_equal(fc_adapt_new(first, 1.0f, &a), 0);
-    feed(a, 3);
+    assert_int_equal(fc_adapt_new(first, first, 1.0f, &a), 0);
+    struct fc_adapt_stats stats = feed(a, 3);
+    assert_true(stats.loss == 0 && stats.gain == 0);
     struct fc_gru_model *now = fc_adapt_model(a);
     assert_memory_equal(now->params, first->params,
                         fc_gru_offsets(shape).total * sizeof(float));
@@ -120,10 +158,10 @@ static void offers_are_bounded(void **state)
     struct fc_adapt *a;
 
     fill_window(1);
-    assert_int_equal(fc_adapt_new(first, 0.0f, &a), FC_EINVAL);
-    assert_int_equal(fc_adapt_new(first, 1.5f, &a), FC_EINVAL);
-    assert_int_equal(fc_adapt_new(first, NAN, &a), FC_EINVAL);
-    assert_int_equal(fc_adapt_new(first, 1e-7f, &a), 0);
+    assert_int_equal(fc_adapt_new(first, first, 0.0f, &a), FC_EINVAL);
+    assert_int_equal(fc_adapt_new(first, first, 1.5f, &a), FC_EINVAL);
+    assert_int_equal(fc_adapt_new(first, first, NAN, &a), FC_EINVAL);
+    assert_int_equal(fc_adapt_new(first, first, 1e-7f, &a), 0);
     feed(a, 1); /* and now it rests for hours */
     for (unsigned i = 0; i < 1000; i++)
         fc_adapt_offer(a, &window);
@@ -140,6 +178,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(follows_the_guest),
+        cmocka_unit_test(is_compared_with_others),
         cmocka_unit_test(unknown_labels_change_nothing),
         cmocka_unit_test(offers_are_bounded),
     };

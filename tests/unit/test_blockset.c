@@ -38,12 +38,11 @@ static void matches_a_plain_array(void **state)
     for (unsigned step = 0; step < 20000; step++) {
         uint32_t b = test_rng() % N, n = test_rng() % (N - b + 1);
         bool on = test_rng() & 1;
-        if (step % 3) {
-            assert_int_equal(on ? fc_blockset_set(&s, b)
-                                : fc_blockset_clear(&s, b),
-                             model[b] != on);
-            model[b] = on;
+        if (step % 3 == 1) {
+            assert_int_equal(fc_blockset_set(&s, b), !model[b]);
+            model[b] = true;
         } else {
+            n = step % 3 ? 1 : n;
             fc_blockset_set_range(&s, b, n, on);
             memset(model + b, on, n);
         }
@@ -68,26 +67,21 @@ static void matches_a_plain_array(void **state)
                      FC_EINVAL);
 }
 
-/* Would break: what the fence takes away is too much or too little. */
-static void sets_are_added_and_removed(void **state)
+/* Would break: what is worked on is not the set that was looked at. */
+static void a_copy_is_the_same(void **state)
 {
     (void)state;
-    struct fc_blockset a, b, c;
+    struct fc_blockset a, b;
     init(&a, 100, false);
-    init(&b, 100, false);
-    init(&c, 100, true);
+    init(&b, 100, true);
     fc_blockset_set_range(&a, 10, 60, true);
-    fc_blockset_set_range(&b, 60, 30, true);
-    fc_blockset_copy(&c, &a);
-    assert_true(same(&a, &c));
-    fc_blockset_add(&c, &b);
-    assert_int_equal(c.count, 80);
-    fc_blockset_remove(&c, &a);
-    assert_int_equal(c.count, 20);
-    assert_int_equal(fc_blockset_next(&c, 0), 70);
+    fc_blockset_copy(&b, &a);
+    assert_true(same(&a, &b));
+    fc_blockset_set_range(&b, 10, 50, false);
+    assert_int_equal(a.count, 60);
+    assert_int_equal(fc_blockset_next(&b, 0), 60);
     fc_blockset_dispose(&a);
     fc_blockset_dispose(&b);
-    fc_blockset_dispose(&c);
 }
 
 static void round_trip(const struct fc_blockset *s, size_t cap)
@@ -229,7 +223,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches_a_plain_array),
-        cmocka_unit_test(sets_are_added_and_removed),
+        cmocka_unit_test(a_copy_is_the_same),
         cmocka_unit_test(goes_over_the_wire),
         cmocka_unit_test(is_never_longer_than_a_bitmap),
         cmocka_unit_test(is_as_documented),

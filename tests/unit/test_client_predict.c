@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "client_out.h"
 #include "client_predict.h"
 #include "ctl.h"
 
@@ -94,6 +95,66 @@ static void test_rank(void **state)
         "          4.000       64     2.0000      340.5\n");
 }
 
+static const char *status(const char *predictor)
+{
+    char text[2048];
+    snprintf(text, sizeof(text),
+             "{\"guests\":[{\"name\":\"web1\",\"predictor\":%s}]}", predictor);
+    struct json_object *o = json(text), *guests = NULL;
+    fflush(task.out);
+    size_t before = out_len;
+    assert_true(json_object_object_get_ex(o, "guests", &guests));
+    fc_out_guests(task.out, guests);
+    json_object_put(o);
+    fflush(task.out);
+    /* what comes below the guest's own line */
+    const char *line = strchr(out_text + before, '\n');
+    line = line ? strchr(line + 1, '\n') : NULL;
+    assert_non_null(line);
+    return line + 1;
+}
+
+static void test_status(void **state)
+{
+    (void)state;
+    assert_string_equal(
+        status("{\"origin\":\"came\",\"horizons\":["
+               "{\"horizon_ms\":1000,\"trusts\":\"lr 0.62, ewma 0.2: by\","
+               "\"changed_s_ago\":-1,\"before\":\"\",\"off_percent\":1.25},"
+               "{\"horizon_ms\":10000,\"trusts\":\"ewma\\u001b 0.5\","
+               "\"changed_s_ago\":340,\"before\":\"lr\",\"off_percent\":0}],"
+               "\"promised_percent\":95,\"right_percent\":97.25,"
+               "\"confidence\":0.914,\"judged\":900,\"adaptation\":{"
+               "\"steps\":124,\"core_percent\":2.5,\"loss\":0.2315,"
+               "\"gain\":-0.012}}"),
+        "  within 1 s: lr 0.62, ewma 0.2: by; chances off by 1.2 %\n"
+        "  within 10 s: ewma? 0.5; for 340 s, before that lr; chances off by "
+        "0.0 %\n"
+        "  lists: 95.0 % promised to stay clean, 97.2 % did, confidence 91 %\n"
+        "  GRU: began with what came with the guest, 124 steps since, 2.5 % of "
+        "a core, loss 0.2315, 0.0120 more than the weights that ship\n");
+}
+
+static void test_status_of_odd_answers(void **state)
+{
+    (void)state;
+    assert_string_equal(status("7"), "");
+    assert_string_equal(status("{\"horizons\":[3],\"adaptation\":[]}"),
+                        "  within 0 s: -; chances off by 0.0 %\n"
+                        "  GRU: began with the weights that ship, 0 steps "
+                        "since, 0.0 % of a core\n");
+}
+
+static void test_status_without_adaptation(void **state)
+{
+    (void)state;
+    assert_string_equal(
+        status("{\"origin\":\"kept\",\"horizons\":[{\"horizon_ms\":1000,"
+               "\"trusts\":\"lr 1\"}]}"),
+        "  within 1 s: lr 1; chances off by 0.0 %\n"
+        "  GRU: began with what was kept of it here, not adapted\n");
+}
+
 static void test_when(void **state)
 {
     (void)state;
@@ -171,6 +232,9 @@ int main(void)
 #define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(test_rank),
+        T(test_status),
+        T(test_status_of_odd_answers),
+        T(test_status_without_adaptation),
         T(test_when),
         T(test_heatmap_as_text),
         T(test_heatmap_as_a_file),

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "err.h"
+#include "golden.h"
 #include "learned.h"
 #include "wire.h"
 
@@ -29,6 +30,84 @@ static struct fc_model shipped(void)
     if (fc_model_shipped(1000, &m, &problem))
         fail_msg("%s", problem.text);
     return m;
+}
+
+/* What a reader of the golden file can check by eye. */
+static struct fc_gru_model *plain_gru(void)
+{
+    struct fc_gru_purpose purpose = { .kind = FC_ENGINE_MEMORY,
+                                      .features_hash = fc_feature_hash(),
+                                      .step_ms = 1000 };
+    struct fc_gru_shape shape = { FC_FEATURE_STRIDE, 16 };
+    struct fc_gru_model *gru;
+    float *params = calloc(fc_gru_offsets(shape).total, sizeof(*params));
+    assert_non_null(params);
+    for (unsigned i = 0; i < 16; i++)
+        params[i] = (float)i / 64;
+    memcpy(purpose.horizon_ms, config.horizon_ms, sizeof(purpose.horizon_ms));
+    assert_int_equal(fc_gru_model_new(shape, &purpose, params, &gru), 0);
+    free(params);
+    return gru;
+}
+
+/* `by`: each its own. */
+static void fill_weights(struct fc_learned_weights *l, float by)
+{
+    for (unsigned k = 0; k < FC_LR_DIM; k++)
+        l->w[k] = by + (float)k / 8;
+    for (unsigned k = 0; k < 6; k++)
+        l->h[k] = k == 1 ? -0.5f : by + (float)k;
+    l->h[FC_LEARNED_TRIANGLE - 1] = 1e9f;
+}
+
+static struct fc_learned plain(void)
+{
+    struct fc_learned l = { .tick_ms = 1000, .written_s = 1700000000 };
+    l.model = (struct fc_model){ .gru = plain_gru(), .seed = 7, .updates = 3 };
+    memcpy(l.horizon_ms, config.horizon_ms, sizeof(l.horizon_ms));
+    for (unsigned z = 0; z < FC_HORIZONS; z++) {
+        for (unsigned id = 0; id < FC_SCORERS; id++)
+            l.map[z][id] = (struct fc_learned_map){
+                .slope = 1 + (float)id / 8,
+                .shift = -(float)z / 4,
+                .curve = { 1, -2, (float)z },
+                .calls = (float)(100 * z + id),
+                /* of memory there is no readahead */
+                .share = id == FC_SCORER_READAHEAD ? 0 : 1.0f / 7,
+            };
+        fill_weights(&l.lr[z], 1 + (float)z);
+        fill_weights(&l.tuned[z], 10 + (float)z);
+    }
+    return l;
+}
+
+/* Would break: what was kept before cannot be read, another version on the
+ * other host cannot either, or the document is wrong. */
+static void files_are_golden(void **state)
+{
+    (void)state;
+    struct fc_learned l = plain(), back;
+    struct fc_model_problem problem;
+    struct fc_engine *e;
+    uint8_t *bytes;
+    size_t len;
+    assert_int_equal(fc_engine_create(&config, &e), 0);
+    assert_int_equal(fc_learned_apply(&l, e), 0);
+    assert_int_equal(fc_learned_format(e, &l.model, l.written_s, &bytes, &len),
+                     0);
+    assert_golden("learned", bytes, len);
+    if (fc_learned_parse(bytes, len, &back, &problem))
+        fail_msg("%s", problem.text);
+    assert_int_equal(back.written_s, l.written_s);
+    assert_int_equal(back.model.updates, 3);
+    assert_memory_equal(back.horizon_ms, l.horizon_ms, sizeof(l.horizon_ms));
+    assert_memory_equal(back.map, l.map, sizeof(l.map));
+    assert_memory_equal(back.lr, l.lr, sizeof(l.lr));
+    assert_memory_equal(back.tuned, l.tuned, sizeof(l.tuned));
+    fc_learned_dispose(&back);
+    fc_learned_dispose(&l);
+    fc_engine_destroy(e);
+    free(bytes);
 }
 
 /* Some regions often, others now and then. */
@@ -186,6 +265,7 @@ static void is_for_one_kind_of_engine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(files_are_golden),
         cmocka_unit_test(goes_on_where_it_was),
         cmocka_unit_test(refuses_what_is_not_right),
         cmocka_unit_test(is_for_one_kind_of_engine),

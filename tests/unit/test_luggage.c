@@ -68,6 +68,7 @@ static void arrives_whole(void **state)
     struct fc_scorer s = scorer_of("mixture"), t;
     struct fc_profile profile;
     uint8_t *bytes, *learned;
+    bool came;
     size_t len, learned_len;
     char why[160] = "";
     pack(&s, &bytes, &len);
@@ -76,7 +77,9 @@ static void arrives_whole(void **state)
     assert_int_equal(fc_armed_db_profile(db, uuid, &profile, why, sizeof(why)),
                      0);
     assert_int_equal(profile.last_s, 1000000);
-    assert_int_equal(fc_armed_db_learned(db, uuid, &learned, &learned_len), 0);
+    assert_int_equal(
+        fc_armed_db_learned(db, uuid, &learned, &learned_len, &came), 0);
+    assert_true(came);
     assert_int_equal(fc_scorer_init(&t, "mixture", PAGES), 0);
     assert_int_equal(
         fc_scorer_engine_recall(&t, learned, learned_len, why, sizeof(why)), 0);
@@ -93,14 +96,16 @@ static void profile_alone(void **state)
     static const uint8_t other[FC_UUID_BYTES] = { 9 };
     struct fc_scorer s = scorer_of("ewma");
     uint8_t *bytes, *learned;
+    bool came;
     size_t len, learned_len;
     char why[160] = "";
     pack(&s, &bytes, &len);
     assert_int_equal(len, HEAD + FC_PROFILE_BYTES);
     assert_int_equal(
         fc_luggage_unpack(db, other, bytes, len, 50, why, sizeof(why)), 0);
-    assert_int_equal(fc_armed_db_learned(db, other, &learned, &learned_len),
-                     FC_ENOENT);
+    assert_int_equal(
+        fc_armed_db_learned(db, other, &learned, &learned_len, &came),
+        FC_ENOENT);
     fc_scorer_dispose(&s);
     free(bytes);
 }
@@ -114,6 +119,7 @@ static void damaged_is_refused(void **state)
     struct fc_scorer s = scorer_of("mixture");
     struct fc_profile profile;
     uint8_t *bytes, *learned;
+    bool came;
     size_t len, learned_len;
     pack(&s, &bytes, &len);
     for (size_t i = 0; i < 400; i++) {
@@ -132,8 +138,9 @@ static void damaged_is_refused(void **state)
     char why[160];
     assert_int_equal(fc_armed_db_profile(db, other, &profile, why, sizeof(why)),
                      FC_ENOENT);
-    assert_int_equal(fc_armed_db_learned(db, other, &learned, &learned_len),
-                     FC_ENOENT);
+    assert_int_equal(
+        fc_armed_db_learned(db, other, &learned, &learned_len, &came),
+        FC_ENOENT);
     fc_scorer_dispose(&s);
     free(bytes);
 }
@@ -144,17 +151,20 @@ static void places_are_bounded(void **state)
 {
     (void)state;
     uint8_t who[FC_UUID_BYTES] = { 200 }, *bytes;
+    bool came;
     size_t len;
     assert_true(fc_armed_db_learned_prune(db, UINT64_MAX) >= 0);
     for (unsigned i = 0; i < FC_ARMED_LEARNED + 5; i++) {
         who[1] = (uint8_t)i;
-        assert_int_equal(fc_armed_db_learned_put(db, who, "x", 1, 100 + i), 0);
+        assert_int_equal(
+            fc_armed_db_learned_put(db, who, "x", 1, 100 + i, false), 0);
     }
-    assert_int_equal(fc_armed_db_learned(db, who, &bytes, &len), 0);
+    assert_int_equal(fc_armed_db_learned(db, who, &bytes, &len, &came), 0);
+    assert_false(came);
     free(bytes);
     for (unsigned i = 0; i < 6; i++) {
         who[1] = (uint8_t)i;
-        int rc = fc_armed_db_learned(db, who, &bytes, &len);
+        int rc = fc_armed_db_learned(db, who, &bytes, &len, &came);
         assert_int_equal(rc, i < 5 ? FC_ENOENT : 0);
         if (!rc)
             free(bytes);

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "armed.h"
+#include "ctl.h"
 #include "err.h"
 #include "predict.h"
 
@@ -249,6 +250,100 @@ static void test_lists_are_published(void **state)
     assert_true(strlen(fc_predict_method(&p, text)) > 5);
 }
 
+/* Would break: a list that nobody has seen kept decides what is staged first,
+ * or one that keeps its promise does not; or one of long ago does. */
+static void test_which_list_is_trusted(void **state)
+{
+    static uint64_t bits[PAGES / 64];
+    unsigned t = 1;
+    (void)state;
+    memset(bits, 0xff, sizeof(bits));
+    assert_true(fc_predict_listed(&p, 0) < 0);
+    for (; t <= 120; t++) {
+        assert_int_equal(scorer.ops->update(scorer.state, bits, 1000), 0);
+        sampler.scores++;
+        fc_predict_tick(&p, &sampler, "web", t * 1000, START + t);
+        if (t == 5) {
+            assert_true(fc_predict_listed(&p, t * 1000) < 0);
+            memset(bits, 0, sizeof(bits) / 2);
+        }
+    }
+    t--;
+    float listed = fc_predict_listed(&p, t * 1000);
+    assert_true(listed >= 0 && listed < 1);
+    assert_true(fc_predict_listed(&p, t * 1000 + 60000) < 0);
+}
+
+static struct json_object *horizon(struct json_object *o, size_t i)
+{
+    struct json_object *list = NULL;
+    assert_true(json_object_object_get_ex(o, "horizons", &list));
+    assert_int_equal(json_object_array_length(list), 3);
+    return json_object_array_get_idx(list, i);
+}
+
+/* Would break: nobody sees whom the predictor trusts, since when, and whether
+ * its lists kept their promise. */
+static void test_what_is_shown(void **state)
+{
+    struct json_object *o, *adaptation = NULL;
+    (void)state;
+    live_with_log(60);
+    fc_predict_migration(&p, 400000);
+    o = fc_predict_json(&p, 60000);
+    assert_string_equal(fc_json_str(o, "origin", ""), "shipped");
+    assert_int_equal(fc_json_int(horizon(o, 0), "horizon_ms", 0), 1000);
+    assert_int_equal(fc_json_int(horizon(o, 1), "horizon_ms", 0), 10000);
+    assert_int_equal(fc_json_int(horizon(o, 2), "horizon_ms", 0), 400000);
+    assert_true(strlen(fc_json_str(horizon(o, 1), "trusts", "")) > 5);
+    assert_float_equal(fc_json_double(o, "promised_percent", 0), 95, 1e-4);
+    assert_true(fc_json_int(o, "judged", 0) > 0);
+    assert_float_equal(fc_json_double(o, "right_percent", 0), 100, 1e-4);
+    assert_false(json_object_object_get_ex(o, "adaptation", &adaptation));
+    json_object_put(o);
+    p.trust[FC_SCORER_LONG] = (struct fc_predict_trust){
+        .leader = FC_SCORER_LR, .before = FC_SCORER_EWMA, .changed_ms = 20000
+    };
+    fc_scorer_engine_adapt(&scorer, 0.05f);
+    o = fc_predict_json(&p, 60000);
+    assert_int_equal(fc_json_int(horizon(o, 1), "changed_s_ago", 0), 40);
+    assert_string_equal(fc_json_str(horizon(o, 1), "before", ""), "ewma");
+    assert_true(json_object_object_get_ex(o, "adaptation", &adaptation));
+    assert_int_equal(fc_json_int(adaptation, "steps", 9), 0);
+    json_object_put(o);
+}
+
+static void begin_anew(void)
+{
+    fc_predict_dispose(&p);
+    fc_scorer_dispose(&scorer);
+    assert_int_equal(fc_scorer_init(&scorer, "mixture", PAGES), 0);
+    begin();
+}
+
+/* Would break: what was learned elsewhere is taken for what was learned here.
+ */
+static void test_what_it_began_with(void **state)
+{
+    uint8_t *bytes;
+    size_t len;
+    (void)state;
+    begin_anew(); /* too soon to have learned */
+    assert_int_equal(p.origin, FC_PREDICT_SHIPPED);
+    live_with_log(60);
+    assert_int_equal(fc_predict_learned(&p, &bytes, &len), 0);
+    begin_anew();
+    assert_int_equal(p.origin, FC_PREDICT_KEPT);
+    assert_int_equal(
+        fc_armed_db_learned_put(db, p.args.uuid, bytes, len, START, true), 0);
+    begin_anew();
+    assert_int_equal(p.origin, FC_PREDICT_CAME);
+    live_with_log(60);
+    begin_anew();
+    assert_int_equal(p.origin, FC_PREDICT_KEPT);
+    free(bytes);
+}
+
 static void test_heat(void **state)
 {
     static struct fc_heatmap map;
@@ -331,6 +426,9 @@ int main(void)
         T(test_hints_of_the_guest),
         T(test_many_hints_are_bounded),
         T(test_lists_are_published),
+        T(test_which_list_is_trusted),
+        T(test_what_is_shown),
+        T(test_what_it_began_with),
         T(test_heat),
         T(test_rates_and_migration),
         T(test_another_scorer_has_no_lists),

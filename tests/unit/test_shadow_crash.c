@@ -104,7 +104,7 @@ static void record_copy(struct history *h, uint64_t *rng,
         } else {
             memcpy(block, k->primary.bytes + at, len);
             assert_int_equal(fc_shadow_put(k->s, b, 1, block), 0);
-            fc_blockset_clear(todo, b);
+            fc_blockset_set_range(todo, b, 1, false);
         }
         if (i % 20 == 19)
             assert_int_equal(fc_shadow_sync(k->s), 0);
