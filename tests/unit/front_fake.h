@@ -105,6 +105,9 @@ static inline int fake_xl_events(int fd)
             fclose(fopen(fake_path("mark"), "w"));
         } else if (!strcmp(line, "!pause")) {
             usleep(400000);
+        } else if (!strcmp(line, "!await")) {
+            for (int i = 0; i < 3000 && access(fake_path("go"), F_OK); i++)
+                usleep(20000);
         } else if (*line && send(fd, line, strlen(line), 0) < 0) {
             return -1;
         }
@@ -330,6 +333,14 @@ static inline void fake_wait_mark(void)
     for (int i = 0; i < 3000 && access(fake_path("mark"), F_OK); i++)
         usleep(20000);
     assert_int_equal(access(fake_path("mark"), F_OK), 0);
+}
+
+/* Waits until the front end has said that, and lets the fake xl go on. */
+static inline void fake_wait_said(const char *part)
+{
+    for (int i = 0; i < 1500 && !fake_has("err", part); i++)
+        usleep(20000);
+    fclose(fopen(fake_path("go"), "w"));
 }
 
 #define FAKE_ESTIMATE                                                          \

