@@ -95,6 +95,15 @@ bool fc_blocktrace_listener_end(struct fc_block_listener *l);
 /* NULL is fine. Also when the tracing was freed before. */
 void fc_blocktrace_listener_free(struct fc_block_listener *l);
 
+/*
+ * For each stretch of so many bytes of a disk, the chance (0 to 1) that
+ * something of it is asked for within eight minutes: the highest of its
+ * extents'. 0, or FC_ENOENT as above; then nothing is written.
+ */
+int fc_blocktrace_chances(struct fc_blocktrace *b, const uint8_t *uuid,
+                          const char *vdev, uint64_t range_bytes,
+                          unsigned count, float *chance_r);
+
 /* An array with an object for each traced disk of the guest, the caller's. */
 struct json_object *fc_blocktrace_json(const struct fc_blocktrace *b,
                                        const uint8_t *uuid);

@@ -73,19 +73,46 @@ static struct ranked *rank(struct fc_engine *e, uint32_t *n_r)
     return r;
 }
 
+static struct disk *known_disk(struct fc_blocktrace *b, const uint8_t *uuid,
+                               const char *vdev)
+{
+    struct disk *d = b ? b->disks : NULL;
+    while (d && (memcmp(d->uuid, uuid, FC_UUID_BYTES) || strcmp(d->vdev, vdev)))
+        d = d->next;
+    return d && d->engine && d->ticked_us && fc_engine_active(d->engine) ? d
+                                                                         : NULL;
+}
+
+int fc_blocktrace_chances(struct fc_blocktrace *b, const uint8_t *uuid,
+                          const char *vdev, uint64_t range_bytes,
+                          unsigned count, float *chance_r)
+{
+    struct disk *d = known_disk(b, uuid, vdev);
+    const struct fc_region_ref *ref = d ? fc_engine_regions(d->engine) : NULL;
+    const float *p =
+        d ? fc_engine_scores(d->engine, FC_SCORER_MIXTURE, 2) : NULL;
+    if (!ref || !p)
+        return FC_ENOENT;
+    memset(chance_r, 0, count * sizeof(*chance_r));
+    for (uint32_t i = 0; i < fc_engine_active(d->engine); i++) {
+        uint64_t at = ref[i].first * FC_BLOCKTRACE_EXTENT / range_bytes;
+        if (at < count && p[i] > chance_r[at])
+            chance_r[at] = p[i];
+    }
+    return 0;
+}
+
 int fc_blocktrace_order(struct fc_blocktrace *b, const uint8_t *uuid,
                         const char *vdev, uint32_t block_bytes, uint64_t size,
                         uint32_t **blocks_r, uint32_t *count_r)
 {
-    struct disk *d = b ? b->disks : NULL;
+    struct disk *d = known_disk(b, uuid, vdev);
     uint32_t n, count = 0,
                 each = block_bytes ? FC_BLOCKTRACE_EXTENT / block_bytes : 0;
     if (!each || FC_BLOCKTRACE_EXTENT % block_bytes)
         return FC_EINVAL;
     uint64_t blocks = size / block_bytes + (size % block_bytes != 0);
-    while (d && (memcmp(d->uuid, uuid, FC_UUID_BYTES) || strcmp(d->vdev, vdev)))
-        d = d->next;
-    if (!d || !d->engine || !d->ticked_us || !fc_engine_active(d->engine))
+    if (!d)
         return FC_ENOENT;
     struct ranked *r = rank(d->engine, &n);
     uint32_t *block = r ? malloc((size_t)n * each * sizeof(*block)) : NULL;

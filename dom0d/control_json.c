@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "daemon.h"
+#include "disks.h"
 
 /* Numbers that are for people have no use for more digits than these. */
 static double rounded(double v)
@@ -281,5 +282,6 @@ struct json_object *fc_json_counters(struct fc_daemon *d)
     put_int(o, "keeper_budget_bytes", k.budget_bytes);
     put_int(o, "keeper_received_bytes", k.received_bytes);
     put_int(o, "keeper_pages_evicted", k.evicted);
+    fc_disks_counters(d->disks, o);
     return o;
 }
