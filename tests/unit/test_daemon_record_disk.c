@@ -202,6 +202,23 @@ static void assert_called(const char *word, bool there)
         fail_msg("%s is%s in: %s", word, there ? " not" : "", text);
 }
 
+/* forecopy-eval takes it for a disk's, with so many requests. */
+static void assert_evaluated(unsigned requests)
+{
+    char command[256], line[512] = "", kind[16] = "";
+    unsigned found = 0;
+    const char *build = getenv("FC_BUILD") ? getenv("FC_BUILD") : "build";
+    snprintf(command, sizeof(command), "%s/forecopy-eval info /proc/%d/fd/%d",
+             build, getpid(), file);
+    FILE *p = popen(command, "r");
+    assert_non_null(p);
+    /* a heading, then: name, kind, MiB, ticks, requests */
+    for (unsigned i = 0; i < 2 && fgets(line, sizeof(line), p); i++)
+        sscanf(line, "%*s %15s %*s %*s %u", kind, &found);
+    if (pclose(p) || strcmp(kind, "block") || found != requests)
+        fail_msg("%s: %s", command, line);
+}
+
 /* What the child has until it is told to end, and what it says then. */
 static void test_whole(void **state)
 {
@@ -242,6 +259,7 @@ static void test_whole(void **state)
     assert_int_equal(s.time_us[1], s.time_us[0] + 10);
     assert_int_equal(s.sector[2], 0);
     assert_int_equal(s.type[2], FC_TRACE_DISCARD);
+    assert_evaluated(3);
     assert_int_equal(ask(STATUS, -1), FC_EINVAL);
 }
 

@@ -445,6 +445,23 @@ static void test_warm(void **state)
     assert_int_equal(kit_stop(), 0);
 }
 
+/* What is shown of the parts of the guest's only disk. */
+static bool knows(const char *ranges)
+{
+    struct json_object *reply = NULL, *list = NULL, *v = NULL;
+    assert_int_equal(
+        kit_ask("{\"cmd\":\"disks\",\"domain\":\"guest\"}", &reply), 0);
+    json_object_object_get_ex(reply, "disks", &list);
+    if (json_object_array_length(list))
+        json_object_object_get_ex(json_object_array_get_idx(list, 0), "ranges",
+                                  &v);
+    bool is =
+        v && !strcmp(json_object_to_json_string_ext(v, JSON_C_TO_STRING_PLAIN),
+                     ranges);
+    json_object_put(reply);
+    return is;
+}
+
 /* Would break: a shadow that is kept ends with the daemon; or goes on without
  * one of the guest's disks. */
 static void test_warm_goes_on(void **state)
@@ -456,8 +473,12 @@ static void test_warm_goes_on(void **state)
     (void)state;
     disk_attach("xvda");
     disk_engine(true, 16, 9, true, 0);
+    disk_file("ranges", "{\"ok\":true,\"range_blocks\":256,\"valid\":[7],"
+                        "\"used_s\":[1700000000]}\n");
     kit_start();
     assert_int_equal(kit_ask(shadow, NULL), 0);
+    KIT_WAIT(knows("[[0,16,7,\"there\",1,-1,1700000000]]"), );
+    disk_file("ranges", NULL);
     disk_file("tool.log", NULL);
     disk_file("ssh.log", NULL);
     kill_daemon();
@@ -475,6 +496,16 @@ static void test_warm_goes_on(void **state)
     assert_true(
         fc_json_bool(json_object_array_get_idx(list, 0), "warm", false));
     json_object_put(reply);
+    assert_true(knows("[[0,16,7,\"there\",1,-1,1700000000]]"));
+    /* nor does it end with both, as after a crash of all of it */
+    kill_daemon();
+    disk_end_engines();
+    disk_file("ssh.log", NULL);
+    kit_start();
+    KIT_WAIT(disk_has("ssh.log", "disk-receive " KIT_UUID " xvda"), );
+    assert_int_equal(disk_count("engine.log", "start"), 2);
+    assert_true(disk_has("tool.log", "nbd-reattach"));
+    assert_false(disk_has("tool.log", "nbd-detach"));
     /* it is a migration's as before */
     disk_engine(true, 16, 0, true, 0);
     KIT_WAIT(begin(&sock, BEGIN) == 0, );
