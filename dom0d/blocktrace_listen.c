@@ -92,6 +92,14 @@ void fc_blocktrace_drop_listeners(struct fc_blocktrace *b)
     b->listeners = NULL;
 }
 
+/* Another child at once, and not only at the next tick. */
+static void change(struct fc_blocktrace *b)
+{
+    b->changed = true;
+    if (*b->means)
+        fc_blocktrace_tick(b, b->means, fc_now_ms());
+}
+
 /* The guest's disk of that name ("": its only one). */
 static int find_named(const struct fc_blocktrace *b, const uint8_t *uuid,
                       const char *vdev, const struct disk **d_r)
@@ -131,8 +139,8 @@ int fc_blocktrace_listen(struct fc_blocktrace *b, const uint8_t *uuid,
         return rc;
     }
     memcpy(l->vdev, d->vdev, sizeof(l->vdev));
-    b->changed = true;
     *l_r = l;
+    change(b);
     return 0;
 }
 
@@ -152,9 +160,10 @@ uint64_t fc_blocktrace_listener_lost(const struct fc_block_listener *l)
 
 bool fc_blocktrace_listener_end(struct fc_block_listener *l)
 {
-    if (l->b && !l->ending)
-        l->b->changed = true;
+    bool was = l->ending;
     l->ending = true;
+    if (l->b && !was)
+        change(l->b);
     return l->b && l->heard;
 }
 

@@ -325,6 +325,36 @@ static void test_ends(void **state)
     assert_int_equal(read_trace().count, 1);
 }
 
+/* What people see of it. */
+static void test_client(void **state)
+{
+    char command[512], text[512] = "";
+    const char *build = getenv("FC_BUILD") ? getenv("FC_BUILD") : "build";
+    (void)state;
+    begin_us = 0; /* before the recording began: at its beginning */
+    FILE *f = make_start(1, 1);
+    put_request(f, 0, 0, 1, 100, FC_BLOCKBATCH_READ);
+    put_request(f, 0, 5, 2, 4088, FC_BLOCKBATCH_WRITE);
+    fclose(f);
+    make_tail(1, 5);
+    snprintf(command, sizeof(command),
+             "%s/forecopy record guest --disk=xvda --seconds 1 -o %s/disk.fct "
+             "2>&1",
+             build, kit_dir);
+    FILE *p = popen(command, "r");
+    assert_non_null(p);
+    size_t n = fread(text, 1, sizeof(text) - 1, p);
+    text[n] = '\0';
+    assert_int_equal(pclose(p), 0);
+    if (!strstr(text, "disk.fct: 2 requests of xvda by tracefs, 0.0 s, ") ||
+        !strstr(text, "; 5 events lost; tracing was not interrupted\n"))
+        fail_msg("%s", text);
+    snprintf(command, sizeof(command), "%s/disk.fct", kit_dir);
+    fc_close(&file);
+    file = open(command, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(read_trace().count, 2);
+}
+
 static void test_refusals(void **state)
 {
     int ends[2];
@@ -371,6 +401,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_goes_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_client, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
