@@ -224,9 +224,23 @@ void fc_disks_prepare(struct fc_disks *s, struct fc_client *client,
 
 /* ---- what is shown ---- */
 
+/* A reply has a limit: so much of it is for ranges. */
+#define RANGES_TEXT (FC_CTL_MAX_REPLY / 2)
+#define RANGE_TEXT 128u /* of one, without the host's name */
+
+struct ranges {
+    struct json_object *list;
+    size_t left;
+};
+
 static void add_range(void *user, const char *host,
                       const struct fc_disk_range *r)
 {
+    struct ranges *to = user;
+    size_t bytes = RANGE_TEXT + strlen(host);
+    if (to->left < bytes)
+        return;
+    to->left -= bytes;
     struct json_object *o = json_object_new_array();
     json_object_array_add(o, json_object_new_int64((int64_t)r->first));
     json_object_array_add(o, json_object_new_int64(r->blocks));
@@ -236,7 +250,7 @@ static void add_range(void *user, const char *host,
     json_object_array_add(
         o, json_object_new_int64(r->foretold ? (int64_t)r->chance_ppm : -1));
     json_object_array_add(o, json_object_new_int64((int64_t)r->used_s));
-    json_object_array_add(user, o);
+    json_object_array_add(to->list, o);
 }
 
 /* A disk of a guest here that nothing is done with. */
@@ -273,18 +287,19 @@ static void add_known(void *user, const struct fc_disk_volume *v)
     json_object_array_add(l->list, o);
 }
 
-static void add_ranges(struct fc_disks *s, struct json_object *o)
+static void add_ranges(struct fc_disks *s, struct json_object *o,
+                       struct ranges *to)
 {
     struct fc_disk_id id;
     memset(&id, 0, sizeof(id));
-    struct json_object *ranges = json_object_new_array();
+    to->list = json_object_new_array();
     const char *vdev = fc_json_str(o, "vdev", "");
     if (!fc_uuid_parse(fc_json_str(o, "uuid", ""), id.uuid) &&
         fc_vdev_ok(vdev)) {
         strcpy(id.vdev, vdev);
-        (void)fc_diskmeta_ranges(s->meta, &id, add_range, ranges);
+        (void)fc_diskmeta_ranges(s->meta, &id, add_range, to);
     }
-    json_object_object_add(o, "ranges", ranges);
+    json_object_object_add(o, "ranges", to->list);
 }
 
 static void add_jobs(struct fc_disks *s, const uint8_t *uuid,
@@ -339,9 +354,10 @@ void fc_disks_list(struct fc_disks *s, struct fc_client *client,
     add_jobs(s, only, list);
     fc_incoming_json(s->incoming, only, list);
     struct listing l = { s, only, list };
+    struct ranges ranges = { .left = RANGES_TEXT };
     (void)fc_diskmeta_each(s->meta, add_known, &l);
     for (size_t i = 0; only && i < json_object_array_length(list); i++)
-        add_ranges(s, json_object_array_get_idx(list, i));
+        add_ranges(s, json_object_array_get_idx(list, i), &ranges);
     for (size_t i = 0; i < json_object_array_length(list); i++) {
         const struct fc_domain *domain;
         o = json_object_array_get_idx(list, i);
