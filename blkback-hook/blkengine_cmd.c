@@ -88,6 +88,7 @@ static void shadow_status(struct fc_blkengine *e, struct json_object *o)
     static const char *const states[] = { "copying", "fenced", "owned" };
     struct fc_shadow_status s;
     struct fc_sink_status k = { .channel = false };
+    (void)fc_shadow_keep_stats(e->shadow, fc_now_ms()); /* logged */
     fc_shadow_status(e->shadow, &s);
     if (e->sink)
         fc_sink_status(e->sink, &k);

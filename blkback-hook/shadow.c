@@ -78,6 +78,8 @@ int shadow_commit(struct fc_shadow *s, bool clean)
         return FC_EIO;
     }
     atomic_fetch_add(&s->commits, 1);
+    s->kept_reads = state.reads.reads;
+    s->kept_ms = fc_now_ms();
     pthread_mutex_lock(&s->lock);
     s->committed_promise = promise;
     fc_blockset_copy(&s->durable, &s->snapshot);
@@ -89,6 +91,18 @@ int fc_shadow_sync(struct fc_shadow *s)
 {
     pthread_mutex_lock(&s->commit_lock);
     int rc = shadow_commit(s, false);
+    pthread_mutex_unlock(&s->commit_lock);
+    return rc;
+}
+
+int fc_shadow_keep_stats(struct fc_shadow *s, uint64_t now_ms)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&s->commit_lock);
+    if (atomic_load(&s->reads) != s->kept_reads && now_ms > s->kept_ms &&
+        now_ms - s->kept_ms >= FC_SHADOW_KEEP_MS)
+        rc = shadow_commit(s, false);
     pthread_mutex_unlock(&s->commit_lock);
     return rc;
 }

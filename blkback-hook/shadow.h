@@ -185,6 +185,14 @@ struct fc_shadow_status {
     struct fc_readstats stats; /* of these, what the map keeps */
 };
 
+/*
+ * Puts what was counted of reads into the map, if it changed and none was
+ * written for FC_SHADOW_KEEP_MS: engines are ended by being killed. 0 or
+ * FC_EIO.
+ */
+#define FC_SHADOW_KEEP_MS 60000u
+int fc_shadow_keep_stats(struct fc_shadow *s, uint64_t now_ms);
+
 void fc_shadow_status(struct fc_shadow *s, struct fc_shadow_status *status_r);
 
 #endif

@@ -94,6 +94,8 @@ struct fc_shadow {
     pthread_mutex_t commit_lock;
     struct fc_blockset snapshot; /* commit_lock: what is being written */
     uint64_t committed_promise;  /* lock */
+    /* commit_lock: the reads that the map knows, and since when */
+    uint64_t kept_reads, kept_ms;
 
     /* changed with commit_lock and lock, read with either */
     uint64_t epoch;

@@ -347,6 +347,16 @@ static void who_brought_what_is_counted_and_kept(void **state)
         timed += before.latency[i];
     assert_int_equal(timed, before.reads);
     assert_int_equal(before.reads, 6);
+    /* a commit of its own, but not too soon, nor for nothing */
+    uint64_t commits = kit_status(&k).commits;
+    uint64_t later = fc_now_ms() + FC_SHADOW_KEEP_MS;
+    assert_int_equal(fc_shadow_keep_stats(k.s, 1), 0);
+    assert_int_equal(kit_status(&k).commits, commits);
+    assert_int_equal(fc_shadow_keep_stats(k.s, later), 0);
+    assert_int_equal(kit_status(&k).commits, commits + 1);
+    later = fc_now_ms() + FC_SHADOW_KEEP_MS;
+    assert_int_equal(fc_shadow_keep_stats(k.s, later), 0);
+    assert_int_equal(kit_status(&k).commits, commits + 1);
     kit_close_shadow(&k);
     assert_int_equal(kit_try_open(&k, &kit_pushing_ops, 0), 0);
     struct fc_readstats after = kit_status(&k).stats;
