@@ -2,6 +2,7 @@
 #include "blkengine.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "blkengine_ctl.h"
 #include "err.h"
@@ -120,6 +121,11 @@ int fc_blkengine_open(const struct fc_blkengine_config *config,
         return rc;
     }
     e->size = config->size ? config->size : v->size_bytes;
+    e->range_bytes =
+        (uint64_t)fc_range_blocks((e->size + config->block_bytes - 1) /
+                                      config->block_bytes,
+                                  config->block_bytes) *
+        config->block_bytes;
     if (e->size > v->size_bytes || !e->size || e->size % FC_FRAME_SECTOR ||
         (config->role == FC_ENGINE_SOURCE && e->size != v->size_bytes)) {
         fc_error("volume %s has %llu bytes, which does not do for a disk of "
@@ -195,9 +201,47 @@ uint32_t fc_blkengine_held(struct fc_blkengine *e)
     return s.held;
 }
 
+/* The guest asks for something of these bytes. */
+static void note_use(struct fc_blkengine *e, uint64_t offset, uint64_t len)
+{
+    struct timespec now;
+    if (!len || offset >= e->size || len > e->size - offset)
+        return;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    for (uint64_t i = offset / e->range_bytes;
+         i <= (offset + len - 1) / e->range_bytes; i++)
+        if (atomic_load_explicit(&e->used_s[i], memory_order_relaxed) !=
+            (unsigned long long)now.tv_sec)
+            atomic_store_explicit(&e->used_s[i], (unsigned long long)now.tv_sec,
+                                  memory_order_relaxed);
+}
+
+int fc_blkengine_ranges(struct fc_blkengine *e, uint32_t valid_r[FC_RANGES_MAX])
+{
+    uint32_t blocks = fc_map_blocks(e->size, e->config.block_bytes);
+    uint32_t each = fc_range_blocks(blocks, e->config.block_bytes);
+    uint32_t n = fc_range_count(blocks, e->config.block_bytes);
+    struct fc_blockset set;
+    int rc = fc_blockset_init(&set, blocks, false);
+    if (rc)
+        return rc;
+    if (e->source)
+        fc_source_todo(e->source, &set);
+    else
+        fc_shadow_valid(e->shadow, &set);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t count = blocks - i * each < each ? blocks - i * each : each;
+        uint32_t held = fc_blockset_count_range(&set, i * each, count);
+        valid_r[i] = e->source ? count - held : held;
+    }
+    fc_blockset_dispose(&set);
+    return (int)n;
+}
+
 int fc_blkengine_read(struct fc_blkengine *e, uint64_t offset, void *buf,
                       size_t len)
 {
+    note_use(e, offset, len);
     return e->source ? fc_source_read(e->source, offset, buf, len)
                      : fc_shadow_read(e->shadow, offset, buf, len);
 }
@@ -211,6 +255,7 @@ static int then_flush(struct fc_blkengine *e, int rc, bool durable)
 int fc_blkengine_write(struct fc_blkengine *e, uint64_t offset, const void *buf,
                        size_t len, bool durable)
 {
+    note_use(e, offset, len);
     if (e->source)
         return fc_source_write(e->source, offset, buf, len, durable);
     return then_flush(e, fc_shadow_write(e->shadow, offset, buf, len), durable);
@@ -219,6 +264,7 @@ int fc_blkengine_write(struct fc_blkengine *e, uint64_t offset, const void *buf,
 int fc_blkengine_zero(struct fc_blkengine *e, uint64_t offset, uint64_t len,
                       bool punch, bool durable)
 {
+    note_use(e, offset, len);
     if (e->source)
         return fc_source_zero(e->source, offset, len, punch, durable);
     return then_flush(e, fc_shadow_zero(e->shadow, offset, len, punch),
@@ -228,6 +274,7 @@ int fc_blkengine_zero(struct fc_blkengine *e, uint64_t offset, uint64_t len,
 int fc_blkengine_trim(struct fc_blkengine *e, uint64_t offset, uint64_t len,
                       bool durable)
 {
+    note_use(e, offset, len);
     if (e->source)
         return fc_source_trim(e->source, offset, len, durable);
     return then_flush(e, fc_shadow_trim(e->shadow, offset, len), durable);

@@ -2,11 +2,13 @@
 #ifndef FC_BLKENGINE_H
 #define FC_BLKENGINE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "feed.h"
 #include "primary_nbd.h"
+#include "ranges.h"
 #include "shadow.h"
 #include "sink.h"
 #include "source.h"
@@ -41,6 +43,10 @@ struct fc_blkengine {
     struct fc_sink *sink;           /* shadow */
     struct fc_primary_nbd *primary; /* cache */
     struct fc_blkengine_ctl *ctl;
+    /* when the guest asked for something of each range (ranges.h) last, in
+     * seconds of 1970; 0: not since the engine was started */
+    uint64_t range_bytes;
+    atomic_ullong used_s[FC_RANGES_MAX];
 };
 
 /* "source", "shadow" or "cache" to a role, or negative; and back. */
@@ -72,6 +78,12 @@ int fc_blkengine_zero(struct fc_blkengine *e, uint64_t offset, uint64_t len,
 int fc_blkengine_trim(struct fc_blkengine *e, uint64_t offset, uint64_t len,
                       bool durable);
 int fc_blkengine_flush(struct fc_blkengine *e);
+/*
+ * For each range of the disk: blocks that are valid (source: not to be sent).
+ * Returns the number of ranges, or FC_ENOMEM.
+ */
+int fc_blkengine_ranges(struct fc_blkengine *e,
+                        uint32_t valid_r[FC_RANGES_MAX]);
 /* Volume and map durable at once, whatever is held. 0 or FC_EIO. */
 int fc_blkengine_sync(struct fc_blkengine *e);
 

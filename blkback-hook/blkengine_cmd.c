@@ -88,6 +88,7 @@ static void shadow_status(struct fc_blkengine *e, struct json_object *o)
     static const char *const states[] = { "copying", "fenced", "owned" };
     struct fc_shadow_status s;
     struct fc_sink_status k = { .channel = false };
+    (void)fc_shadow_keep_stats(e->shadow, fc_now_ms()); /* logged */
     fc_shadow_status(e->shadow, &s);
     if (e->sink)
         fc_sink_status(e->sink, &k);
@@ -109,6 +110,7 @@ static void shadow_status(struct fc_blkengine *e, struct json_object *o)
     put_int(o, "read_hits", s.read_hits);
     put_int(o, "read_misses", s.read_misses);
     put_int(o, "miss_ms_sum", s.miss_ms_sum);
+    json_object_object_add(o, "metrics", fc_readstats_json(&s.stats));
     put_int(o, "prefetched", s.prefetched);
     put_int(o, "prefetch_used", s.prefetch_used);
     put_int(o, "fills", s.fills);
@@ -189,6 +191,28 @@ static int cmd_rate(struct call *c)
         fc_feed_rate(c->e->feed, (uint64_t)rate);
     else
         fc_shadow_set_rate(c->e->shadow, (uint64_t)rate);
+    return 0;
+}
+
+static int cmd_ranges(struct call *c)
+{
+    uint32_t valid[FC_RANGES_MAX];
+    uint64_t blocks =
+        (c->e->size + c->e->config.block_bytes - 1) / c->e->config.block_bytes;
+    int n = fc_blkengine_ranges(c->e, valid);
+    if (n < 0)
+        return n;
+    struct json_object *counts = json_object_new_array();
+    struct json_object *used = json_object_new_array();
+    for (int i = 0; i < n; i++) {
+        json_object_array_add(counts, json_object_new_int64(valid[i]));
+        json_object_array_add(used, json_object_new_int64((int64_t)atomic_load(
+                                        &c->e->used_s[i])));
+    }
+    put_int(c->reply, "range_blocks",
+            fc_range_blocks(blocks, c->e->config.block_bytes));
+    json_object_object_add(c->reply, "valid", counts);
+    json_object_object_add(c->reply, "used_s", used);
     return 0;
 }
 
@@ -273,6 +297,7 @@ static const struct {
     { "channel", SOURCE | SHADOW, cmd_channel },
     { "order", ALL, cmd_order },
     { "rate", ALL, cmd_rate },
+    { "ranges", ALL, cmd_ranges },
     { "fence", SOURCE, cmd_fence },
     { "lease", SOURCE, cmd_lease },
     { "unfence", SOURCE, cmd_unfence },

@@ -85,6 +85,22 @@ void fc_blockset_set_range(struct fc_blockset *s, uint32_t first,
     }
 }
 
+uint32_t fc_blockset_count_range(const struct fc_blockset *s, uint32_t first,
+                                 uint32_t count)
+{
+    uint32_t end = first + count, held = 0;
+
+    while (first < end) {
+        uint32_t bit = first % 64;
+        uint32_t n = end - first < 64 - bit ? end - first : 64 - bit;
+        uint64_t mask = (n == 64 ? ~0ull : (1ull << n) - 1) << bit;
+
+        held += (uint32_t)__builtin_popcountll(s->words[first / 64] & mask);
+        first += n;
+    }
+    return held;
+}
+
 void fc_blockset_copy(struct fc_blockset *to, const struct fc_blockset *from)
 {
     memcpy(to->words, from->words, word_count(from->blocks) * sizeof(uint64_t));

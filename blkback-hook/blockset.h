@@ -37,6 +37,10 @@ void fc_blockset_fill(struct fc_blockset *s, bool all);
 void fc_blockset_set_range(struct fc_blockset *s, uint32_t first,
                            uint32_t count, bool on);
 
+/* How many of them are held; likewise. */
+uint32_t fc_blockset_count_range(const struct fc_blockset *s, uint32_t first,
+                                 uint32_t count);
+
 /* Both of the same number of blocks. */
 void fc_blockset_copy(struct fc_blockset *to, const struct fc_blockset *from);
 

@@ -67,6 +67,9 @@ static void raise_run(struct hydrate *h, uint32_t from, uint32_t end)
 
     for (; from < end && (n = missing_run(s, &from, end)); from += n) {
         if (s->primary->want) {
+            pthread_mutex_lock(&s->lock);
+            fc_blockset_set_range(&s->raised, from, n, true);
+            pthread_mutex_unlock(&s->lock);
             s->primary->want(s->user, from, n);
             continue;
         }
@@ -145,7 +148,7 @@ static uint64_t pick_background(struct hydrate *h, struct job *job_r)
         return missing_run(h->s, &from, h->s->blocks) ? AGAIN_MS
                                                       : WAIT_FOR_KICK;
     }
-    *job_r = (struct job){ .first = from, .kind = FETCH_AHEAD };
+    *job_r = (struct job){ .first = from, .kind = FETCH_IDLE };
     job_r->count = n < run_blocks(h) ? n : run_blocks(h);
     h->background_next = from + job_r->count;
     return 0;
@@ -266,6 +269,7 @@ int fc_hydrate_new(struct fc_shadow *s, unsigned depth, struct hydrate **h_r)
         h->depth = FC_HYDRATE_DEPTH_MAX;
     h->aio_fd = s->primary->aio_fd ? s->primary->aio_fd(s->user) : -1;
     h->credit = CREDIT_MAX / 2;
+    h->used_seen = atomic_load(&s->prefetch_used);
     fc_bucket_init(&h->bucket, 0, BURST_BYTES, fc_now_ms());
     pthread_mutex_init(&h->lock, NULL);
     pthread_condattr_init(&clock);

@@ -12,7 +12,7 @@
 
 #define MAGIC "FCSHADOW"
 #define MAGIC_BYTES 8
-#define VERSION 1
+#define VERSION 2 /* 1: without how reads were served */
 #define HEAD_BYTES 4096u
 #define HEAD_SUM_AT (HEAD_BYTES - 8)
 
@@ -63,10 +63,11 @@ static bool all_zero(const uint8_t *p, size_t len)
 static bool head_parse(const uint8_t *p, struct head *h)
 {
     struct fc_reader r = fc_reader_of(p, HEAD_BYTES);
+    uint32_t version;
 
     if (memcmp(fc_get_bytes(&r, MAGIC_BYTES), MAGIC, MAGIC_BYTES) ||
         XXH3_64bits(p, HEAD_SUM_AT) != fc_le_load(p + HEAD_SUM_AT, 8) ||
-        fc_get_u32(&r) != VERSION)
+        (version = fc_get_u32(&r)) < 1 || version > VERSION)
         return false;
     h->id.block_bytes = fc_get_u32(&r);
     h->id.size_bytes = fc_get_u64(&r);
@@ -80,6 +81,10 @@ static bool head_parse(const uint8_t *p, struct head *h)
            FC_MIGRATION_BYTES);
     uint32_t state = fc_get_u32(&r), flags = fc_get_u32(&r);
     h->bitmap_sum = fc_get_u64(&r);
+    memset(&h->state.reads, 0, sizeof(h->state.reads));
+    if (version == VERSION)
+        fc_readstats_decode(fc_get_bytes(&r, FC_READSTATS_BYTES),
+                            &h->state.reads);
     h->state.state = (enum fc_shadow_state)state;
     h->state.clean = flags & FLAG_CLEAN;
     h->state.written = flags & FLAG_WRITTEN;
@@ -264,6 +269,9 @@ static void head_make(const struct fc_map *m, const struct fc_blockset *valid,
                        (state->written ? FLAG_WRITTEN : 0u) |
                        (m->id.cache ? FLAG_CACHE : 0u));
     fc_put_u64(&w, sum);
+    uint8_t *reads = fc_put_room(&w, FC_READSTATS_BYTES);
+    if (reads)
+        fc_readstats_encode(&state->reads, reads);
     fc_le_store(m->image + HEAD_SUM_AT, XXH3_64bits(m->image, HEAD_SUM_AT), 8);
 }
 

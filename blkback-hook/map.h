@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "blockset.h"
+#include "readstats.h"
 #include "shadow.h"
 #include "volume.h"
 
@@ -30,6 +31,7 @@ struct fc_map_state {
     uint64_t epoch;
     uint8_t migration[FC_MIGRATION_BYTES];
     bool clean, written;
+    struct fc_readstats reads; /* for showing */
 };
 
 /* Blocks of a disk, or 0 when sizes are not as the format has them. */

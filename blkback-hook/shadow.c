@@ -26,6 +26,36 @@ int shadow_volume_failed(const char *doing, uint64_t offset)
 
 /* ---- commits ---- */
 
+static void stats_read(struct fc_shadow *s, struct fc_readstats *to)
+{
+    *to = (struct fc_readstats){
+        .reads = atomic_load(&s->reads),
+        .read_ns = atomic_load(&s->read_ns),
+        .miss_ns = atomic_load(&s->miss_ns),
+        .misses = atomic_load(&s->misses),
+        .prefetched = atomic_load(&s->prefetched),
+        .prefetch_used = atomic_load(&s->prefetch_used),
+    };
+    for (unsigned i = 0; i < FC_TIERS; i++)
+        to->hits[i] = atomic_load(&s->hits[i]);
+    for (unsigned i = 0; i < FC_LATENCY_BUCKETS; i++)
+        to->latency[i] = atomic_load(&s->latency[i]);
+}
+
+static void stats_adopt(struct fc_shadow *s, const struct fc_readstats *from)
+{
+    atomic_store(&s->reads, from->reads);
+    atomic_store(&s->read_ns, from->read_ns);
+    atomic_store(&s->miss_ns, from->miss_ns);
+    atomic_store(&s->misses, from->misses);
+    atomic_store(&s->prefetched, from->prefetched);
+    atomic_store(&s->prefetch_used, from->prefetch_used);
+    for (unsigned i = 0; i < FC_TIERS; i++)
+        atomic_store(&s->hits[i], from->hits[i]);
+    for (unsigned i = 0; i < FC_LATENCY_BUCKETS; i++)
+        atomic_store(&s->latency[i], from->latency[i]);
+}
+
 int shadow_commit(struct fc_shadow *s, bool clean)
 {
     struct fc_map_state state = {
@@ -35,6 +65,7 @@ int shadow_commit(struct fc_shadow *s, bool clean)
         .written = atomic_load(&s->written),
     };
     memcpy(state.migration, s->migration, FC_MIGRATION_BYTES);
+    stats_read(s, &state.reads);
 
     pthread_mutex_lock(&s->lock);
     uint64_t promise = s->promise;
@@ -47,6 +78,8 @@ int shadow_commit(struct fc_shadow *s, bool clean)
         return FC_EIO;
     }
     atomic_fetch_add(&s->commits, 1);
+    s->kept_reads = state.reads.reads;
+    s->kept_ms = fc_now_ms();
     pthread_mutex_lock(&s->lock);
     s->committed_promise = promise;
     fc_blockset_copy(&s->durable, &s->snapshot);
@@ -58,6 +91,18 @@ int fc_shadow_sync(struct fc_shadow *s)
 {
     pthread_mutex_lock(&s->commit_lock);
     int rc = shadow_commit(s, false);
+    pthread_mutex_unlock(&s->commit_lock);
+    return rc;
+}
+
+int fc_shadow_keep_stats(struct fc_shadow *s, uint64_t now_ms)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&s->commit_lock);
+    if (atomic_load(&s->reads) != s->kept_reads && now_ms > s->kept_ms &&
+        now_ms - s->kept_ms >= FC_SHADOW_KEEP_MS)
+        rc = shadow_commit(s, false);
     pthread_mutex_unlock(&s->commit_lock);
     return rc;
 }
@@ -264,7 +309,6 @@ static int locks_init(struct fc_shadow *s)
     pthread_rwlock_init(&s->gate, &attr);
     pthread_mutex_init(&s->commit_lock, NULL);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->complete, &clock);
     pthread_mutex_init(&s->hold_lock, NULL);
     pthread_cond_init(&s->hold_changed, &clock);
     for (unsigned i = 0; i < STRIPES; i++) {
@@ -281,7 +325,6 @@ static void locks_dispose(struct fc_shadow *s)
     pthread_rwlock_destroy(&s->gate);
     pthread_mutex_destroy(&s->commit_lock);
     pthread_mutex_destroy(&s->lock);
-    pthread_cond_destroy(&s->complete);
     pthread_mutex_destroy(&s->hold_lock);
     pthread_cond_destroy(&s->hold_changed);
     for (unsigned i = 0; i < STRIPES; i++) {
@@ -298,6 +341,7 @@ static void shadow_free(struct fc_shadow *s)
     fc_blockset_dispose(&s->valid);
     fc_blockset_dispose(&s->durable);
     fc_blockset_dispose(&s->ordered);
+    fc_blockset_dispose(&s->raised);
     free(s->block);
     locks_dispose(s);
     free(s);
@@ -312,6 +356,7 @@ static void adopt_map(struct fc_shadow *s)
     atomic_store(&s->state, state->state);
     atomic_store(&s->written, state->written && !s->is_cache);
     s->epoch = state->epoch;
+    stats_adopt(s, &state->reads);
     memcpy(s->migration, state->migration, FC_MIGRATION_BYTES);
     if (!state->clean && !exact) {
         if (fc_map_valid(s->map)->count)
@@ -336,6 +381,8 @@ static int parts_new(struct fc_shadow *s, const struct fc_shadow_config *config)
         rc = fc_blockset_init(&s->durable, s->blocks, false);
     if (!rc)
         rc = fc_blockset_init(&s->ordered, s->blocks, false);
+    if (!rc)
+        rc = fc_blockset_init(&s->raised, s->blocks, false);
     s->block = calloc(s->blocks, sizeof(struct block));
     if (!s->block)
         rc = FC_ENOMEM;
@@ -412,9 +459,6 @@ void fc_shadow_cancel(struct fc_shadow *s)
         pthread_cond_broadcast(&s->stripe[i].changed);
         pthread_mutex_unlock(&s->stripe[i].lock);
     }
-    pthread_mutex_lock(&s->lock);
-    pthread_cond_broadcast(&s->complete);
-    pthread_mutex_unlock(&s->lock);
     fc_hydrate_kick(s->hydrate);
 }
 
@@ -478,30 +522,6 @@ bool fc_shadow_complete(struct fc_shadow *s)
     return all;
 }
 
-int fc_shadow_wait_complete(struct fc_shadow *s, int timeout_ms)
-{
-    struct timespec until;
-    int r = 0, rc;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += timeout_ms / 1000;
-    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    pthread_mutex_lock(&s->lock);
-    while (s->valid.count != s->blocks && !atomic_load(&s->cancelled) && !r)
-        r = timeout_ms < 0
-                ? pthread_cond_wait(&s->complete, &s->lock)
-                : pthread_cond_timedwait(&s->complete, &s->lock, &until);
-    rc = s->valid.count == s->blocks;
-    if (!rc && atomic_load(&s->cancelled))
-        rc = FC_ECANCEL;
-    pthread_mutex_unlock(&s->lock);
-    return rc;
-}
-
 void fc_shadow_status(struct fc_shadow *s, struct fc_shadow_status *status_r)
 {
     memset(status_r, 0, sizeof(*status_r));
@@ -519,15 +539,16 @@ void fc_shadow_status(struct fc_shadow *s, struct fc_shadow_status *status_r)
     status_r->remaining_blocks = s->blocks - status_r->valid_blocks;
     status_r->dirty_blocks = atomic_load(&s->dirty_blocks);
     status_r->received_bytes = atomic_load(&s->received_bytes);
-    status_r->reads = atomic_load(&s->reads);
-    status_r->read_hits = atomic_load(&s->hits);
-    status_r->read_misses = atomic_load(&s->misses);
-    status_r->read_ms_sum = atomic_load(&s->read_ns) / 1000000;
-    status_r->miss_ms_sum = atomic_load(&s->miss_ns) / 1000000;
+    stats_read(s, &status_r->stats);
+    status_r->reads = status_r->stats.reads;
+    status_r->read_hits = fc_readstats_hits(&status_r->stats);
+    status_r->read_misses = status_r->stats.misses;
+    status_r->read_ms_sum = status_r->stats.read_ns / 1000000;
+    status_r->miss_ms_sum = status_r->stats.miss_ns / 1000000;
     status_r->writes = atomic_load(&s->writes);
     status_r->fills = atomic_load(&s->fills);
-    status_r->prefetched = atomic_load(&s->prefetched);
-    status_r->prefetch_used = atomic_load(&s->prefetch_used);
+    status_r->prefetched = status_r->stats.prefetched;
+    status_r->prefetch_used = status_r->stats.prefetch_used;
     status_r->evicted = atomic_load(&s->evicted);
     status_r->commits = atomic_load(&s->commits);
     status_r->held = atomic_load(&s->held);

@@ -9,6 +9,7 @@
 #include "blockset.h"
 #include "io.h"
 #include "primary.h"
+#include "readstats.h"
 
 /*
  * A shadow: a local volume that has some of a disk's blocks, the map that says
@@ -162,12 +163,6 @@ void fc_shadow_valid(struct fc_shadow *s, struct fc_blockset *to);
 /* All valid; `complete` of the status. Durable after fc_shadow_sync. */
 bool fc_shadow_complete(struct fc_shadow *s);
 
-/*
- * Waits until all blocks are valid: 1; 0 when timeout_ms (-1: never) ran out;
- * FC_ECANCEL.
- */
-int fc_shadow_wait_complete(struct fc_shadow *s, int timeout_ms);
-
 struct fc_shadow_status {
     enum fc_shadow_state state;
     bool cache, written; /* written: the guest has, since it became ours */
@@ -176,17 +171,27 @@ struct fc_shadow_status {
     uint32_t block_bytes, blocks, valid_blocks, remaining_blocks;
     uint32_t dirty_blocks;   /* written by the guest since this open */
     uint64_t received_bytes; /* put from outside or pulled by hydration */
-    uint64_t reads;          /* the guest's, once the disk is ours */
+    /* these of all times, as far as the map knew (the last commit's) */
+    uint64_t reads;                    /* the guest's, once the disk is ours */
     uint64_t read_hits, read_misses;   /* blocks of them: here, or fetched */
     uint64_t read_ms_sum, miss_ms_sum; /* time in reads; in those that missed */
-    uint64_t writes, fills; /* fills: blocks fetched for a write of a part */
-    uint64_t prefetched;    /* blocks filled because the order named them */
-    uint64_t prefetch_used; /* of these, wanted by the guest afterwards */
-    uint64_t evicted;       /* cache */
-    uint64_t commits;       /* maps written */
-    uint32_t held;          /* requests waiting now */
-    bool primary_reachable; /* by the last answer */
+    uint64_t writes, fills;    /* fills: blocks fetched for a write of a part */
+    uint64_t prefetched;       /* blocks filled because the order named them */
+    uint64_t prefetch_used;    /* of these, wanted by the guest afterwards */
+    uint64_t evicted;          /* cache */
+    uint64_t commits;          /* maps written */
+    uint32_t held;             /* requests waiting now */
+    bool primary_reachable;    /* by the last answer */
+    struct fc_readstats stats; /* of these, what the map keeps */
 };
+
+/*
+ * Puts what was counted of reads into the map, if it changed and none was
+ * written for FC_SHADOW_KEEP_MS: engines are ended by being killed. 0 or
+ * FC_EIO.
+ */
+#define FC_SHADOW_KEEP_MS 60000u
+int fc_shadow_keep_stats(struct fc_shadow *s, uint64_t now_ms);
 
 void fc_shadow_status(struct fc_shadow *s, struct fc_shadow_status *status_r);
 

@@ -117,12 +117,14 @@ static int kind_of(const struct fc_shadow *s, const struct stripe *stripe,
  * wanted fetch stale.
  */
 static bool take_one(struct fc_shadow *s, struct stripe *stripe, uint32_t block,
-                     int kind)
+                     int kind, struct fetch *f)
 {
     struct block *b = &s->block[block];
 
     if (kind == RUN_PINNED) {
         b->pins++;
+        if (f)
+            f->tier[b->flags >> B_TIER_SHIFT & 3]++;
         if (b->flags & B_PREFETCHED) {
             b->flags &= (uint8_t)~B_PREFETCHED;
             atomic_fetch_add(&s->prefetch_used, 1);
@@ -149,8 +151,10 @@ int shadow_run_take(struct fc_shadow *s, uint32_t first, uint32_t most,
 
     if (most > room)
         most = room;
-    if (f)
+    if (f) {
         f->met = false;
+        memset(f->tier, 0, sizeof(f->tier));
+    }
     pthread_mutex_lock(&stripe->lock);
     while ((kind = kind_of(s, stripe, first, want)) < 0) {
         struct fetch *other = fetch_of(stripe, first);
@@ -165,7 +169,7 @@ int shadow_run_take(struct fc_shadow *s, uint32_t first, uint32_t most,
         pthread_cond_wait(&stripe->changed, &stripe->lock);
     }
     while (n < most && kind_of(s, stripe, first + n, want) == kind)
-        if (take_one(s, stripe, first + n++, kind) && f)
+        if (take_one(s, stripe, first + n++, kind, f) && f)
             f->met = true;
     if (kind == RUN_FETCH)
         fetch_enter(stripe, f, first, n);
@@ -221,8 +225,6 @@ static void note_valid(struct fc_shadow *s, uint32_t first, uint32_t count,
 {
     pthread_mutex_lock(&s->lock);
     fc_blockset_set_range(&s->valid, first, count, valid);
-    if (s->valid.count == s->blocks)
-        pthread_cond_broadcast(&s->complete);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -237,7 +239,7 @@ void shadow_run_done(struct fc_shadow *s, uint32_t first, uint32_t count,
         uint8_t *flags = &s->block[b].flags;
         *flags &= keep;
         if (valid)
-            *flags |= B_VALID | (set & B_PREFETCHED);
+            *flags |= B_VALID | (set & (B_PREFETCHED | B_TIER));
     }
     note_valid(s, first, count, valid);
     if (s->cache && valid)
@@ -273,6 +275,16 @@ static bool fetch_claim(struct fc_shadow *s, struct fetch *f, bool store)
     return fresh;
 }
 
+/* Who brings the blocks of a fetch, as flags. */
+static uint8_t tier_of(const struct fetch *f)
+{
+    static const enum fc_tier tier[] = { [FETCH_DEMAND] = FC_TIER_OTHER,
+                                         [FETCH_ORDER] = FC_TIER_PREDICTIVE,
+                                         [FETCH_AHEAD] = FC_TIER_CRITICAL,
+                                         [FETCH_IDLE] = FC_TIER_BACKGROUND };
+    return f->wanted ? 0 : (uint8_t)(tier[f->kind] << B_TIER_SHIFT);
+}
+
 /* Blocks first .. first+n-1 of the fetch are held alone: store them. */
 static int fetch_store(struct fc_shadow *s, const struct fetch *f,
                        uint32_t first, uint32_t n, const uint8_t *data)
@@ -289,7 +301,8 @@ static int fetch_store(struct fc_shadow *s, const struct fetch *f,
     int rc = fc_volume_write(s->volume, data + skip, len, at);
     if (rc)
         rc = shadow_volume_failed("keeping a block", at);
-    shadow_run_done(s, first, n, !rc, ordered ? B_PREFETCHED : 0);
+    shadow_run_done(s, first, n, !rc,
+                    (ordered ? B_PREFETCHED : 0) | tier_of(f));
     if (s->cache)
         fc_cache_settle(s->cache, n);
     if (!rc && f->kind != FETCH_DEMAND)

@@ -38,7 +38,9 @@ enum block_flag {
     B_DIRTY = 4,      /* written by the guest since this open */
     B_PREFETCHED = 8, /* came because the order named it; not yet used */
     B_AWAITED = 16,   /* somebody waits to have it alone: no new pins */
+    B_TIER = 3 << 5,  /* who brought it: an fc_tier */
 };
+#define B_TIER_SHIFT 5
 
 struct block {
     uint8_t flags, pins;
@@ -51,7 +53,7 @@ struct block {
 #define FETCH_BYTES (1u << 20)
 
 /* Why a fetch is made. */
-enum fetch_kind { FETCH_DEMAND, FETCH_ORDER, FETCH_AHEAD };
+enum fetch_kind { FETCH_DEMAND, FETCH_ORDER, FETCH_AHEAD, FETCH_IDLE };
 
 struct fetch {
     uint32_t first, count;             /* within one group */
@@ -61,6 +63,7 @@ struct fetch {
     /* Of shadow_run_take, for any run: it waited for another's fetch, or made
      * one stale that a guest's request waits for. */
     bool met;
+    uint32_t tier[FC_TIERS]; /* of shadow_run_take: what it pinned, by tier */
     struct fetch *next;
 };
 
@@ -91,14 +94,16 @@ struct fc_shadow {
     pthread_mutex_t commit_lock;
     struct fc_blockset snapshot; /* commit_lock: what is being written */
     uint64_t committed_promise;  /* lock */
+    /* commit_lock: the reads that the map knows, and since when */
+    uint64_t kept_reads, kept_ms;
 
     /* changed with commit_lock and lock, read with either */
     uint64_t epoch;
     uint8_t migration[FC_MIGRATION_BYTES];
 
     pthread_mutex_t lock;
-    pthread_cond_t complete; /* all valid, or cancelled */
     struct fc_blockset valid, durable, ordered;
+    struct fc_blockset raised; /* asked for beside a miss, by ops.want */
     /* Counts guest writes into blocks whose valid bit is not durable yet: a
      * flush must commit the map up to there. */
     uint64_t promise;
@@ -113,8 +118,10 @@ struct fc_shadow {
     struct cache *cache; /* NULL unless is_cache */
 
     atomic_uint dirty_blocks;
-    atomic_ullong received_bytes, reads, hits, misses, read_ns, miss_ns, writes,
-        fills, prefetched, prefetch_used, evicted, commits;
+    atomic_ullong received_bytes, writes, fills, evicted, commits;
+    /* kept in the map: struct fc_readstats */
+    atomic_ullong reads, hits[FC_TIERS], misses, read_ns, miss_ns, prefetched,
+        prefetch_used, latency[FC_LATENCY_BUCKETS];
 };
 
 /* ---- shadow_block.c: any thread, no stripe lock held unless it says so ----

@@ -174,10 +174,10 @@ static int fetch_blocks(struct fc_shadow *s, struct fetch *f, struct span *span)
 
 /* Pinned blocks: the span's part of them. */
 static int read_pinned(struct fc_shadow *s, struct span *span, uint32_t first,
-                       uint32_t count, bool waited)
+                       uint32_t count, const struct fetch *f)
 {
     uint64_t part = span_within(s, span, count);
-    uint32_t missed = waited ? count : 0;
+    uint32_t missed = f->met ? count : 0, left;
 
     if (span->asked > first)
         missed = span->asked - first < count ? span->asked - first : count;
@@ -186,7 +186,13 @@ static int read_pinned(struct fc_shadow *s, struct span *span, uint32_t first,
     if (rc)
         rc = shadow_volume_failed("reading", span->offset);
     shadow_run_unpin(s, first, count, false);
-    atomic_fetch_add(&s->hits, count - missed);
+    left = missed; /* they were asked for, so they count by no tier */
+    for (unsigned i = 0; i < FC_TIERS; i++) {
+        uint32_t less = f->tier[i] < left ? f->tier[i] : left;
+        left -= less;
+        if (f->tier[i] > less)
+            atomic_fetch_add(&s->hits[i], f->tier[i] - less);
+    }
     atomic_fetch_add(&s->misses, missed);
     span_pass(span, part);
     return rc;
@@ -211,7 +217,7 @@ static int read_step(struct fc_shadow *s, struct span *span, bool *missed)
         return kind;
     if (kind == RUN_PINNED) {
         *missed |= f.met;
-        return read_pinned(s, span, first, count, f.met);
+        return read_pinned(s, span, first, count, &f);
     }
     *missed = true;
     if (kind == RUN_FETCH) {
@@ -238,6 +244,7 @@ int fc_shadow_read(struct fc_shadow *s, uint64_t offset, void *buf, size_t len)
     uint64_t took = fc_now_ns() - start;
     atomic_fetch_add(&s->reads, 1);
     atomic_fetch_add(&s->read_ns, took);
+    atomic_fetch_add(&s->latency[fc_latency_bucket(took)], 1);
     if (missed)
         atomic_fetch_add(&s->miss_ns, took);
     return rc;
@@ -413,16 +420,33 @@ int fc_shadow_trim(struct fc_shadow *s, uint64_t offset, uint64_t len)
 
 /* ---- arriving ---- */
 
-/* Blocks from `first` on that the order names all, or all not. */
-static bool ordered_run(struct fc_shadow *s, uint32_t first, uint32_t *count)
+/* Blocks from `first` on that are all in the set, or all not. */
+static bool like_run(const struct fc_blockset *set, uint32_t first,
+                     uint32_t *count)
 {
-    pthread_mutex_lock(&s->lock);
-    bool ordered = fc_blockset_test(&s->ordered, first);
-    uint32_t end = ordered ? fc_blockset_next_clear(&s->ordered, first)
-                           : fc_blockset_next(&s->ordered, first);
-    pthread_mutex_unlock(&s->lock);
+    bool in = fc_blockset_test(set, first);
+    uint32_t end =
+        in ? fc_blockset_next_clear(set, first) : fc_blockset_next(set, first);
+
     if (*count > end - first)
         *count = end - first;
+    return in;
+}
+
+/* Blocks from `first` on that the order names all, or all not, and of which
+ * the same holds for what was raised beside a miss. Those are that no more. */
+static bool arriving_run(struct fc_shadow *s, uint32_t first, uint32_t *count,
+                         enum fc_tier *tier_r)
+{
+    pthread_mutex_lock(&s->lock);
+    bool ordered = like_run(&s->ordered, first, count);
+    bool raised = like_run(&s->raised, first, count);
+    if (raised)
+        fc_blockset_set_range(&s->raised, first, *count, false);
+    pthread_mutex_unlock(&s->lock);
+    *tier_r = ordered  ? FC_TIER_PREDICTIVE
+              : raised ? FC_TIER_CRITICAL
+                       : FC_TIER_BACKGROUND;
     return ordered;
 }
 
@@ -431,7 +455,8 @@ static int put_run(struct fc_shadow *s, uint32_t first, uint32_t *count,
                    const uint8_t *data)
 {
     bool copying = atomic_load(&s->state) == FC_SHADOW_COPYING;
-    bool ordered = ordered_run(s, first, count);
+    enum fc_tier tier;
+    bool ordered = arriving_run(s, first, count, &tier);
     struct fetch met;
     int kind = shadow_run_take(s, first, *count,
                                copying ? TAKE_ALONE : TAKE_PUT, &met, count);
@@ -445,7 +470,9 @@ static int put_run(struct fc_shadow *s, uint32_t first, uint32_t *count,
     bool early = !rc && kind == RUN_BUSY && ordered && !met.met;
     if (rc)
         rc = shadow_volume_failed("storing a block that arrived", at);
-    shadow_run_done(s, first, *count, !rc, early ? B_PREFETCHED : 0);
+    uint8_t brought = met.met ? 0 : (uint8_t)(tier << B_TIER_SHIFT);
+    shadow_run_done(s, first, *count, !rc,
+                    (early ? B_PREFETCHED : 0) | brought);
     if (!rc)
         atomic_fetch_add(&s->received_bytes, len);
     if (early)

@@ -9,68 +9,26 @@
  * A child that ends by itself could not trace, or was killed: another is tried
  * RETRY_MS later. Its reasons are on its standard error, which is ours.
  */
-#include "blocktrace.h"
+#include "blocktrace_int.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "blockbatch.h"
 #include "child.h"
-#include "engine.h"
 #include "err.h"
 #include "log.h"
 
 #define RETRY_MS 60000u
-#define GUESTS 64u          /* wanted for other reasons */
 #define MOST_ACTIVE 131072u /* extents that a predictor looks after */
 #define DEVICE_TEXT 24u
-
-struct disk {
-    uint8_t uuid[FC_UUID_BYTES];
-    uint32_t domid, number; /* of the virtual device */
-    uint32_t major, minor;
-    char vdev[FC_BLOCKTRACE_VDEV];
-    struct fc_engine *engine;           /* NULL until its size is known */
-    uint64_t reads, writes;             /* requests, by extent */
-    uint64_t round_reads, round_writes; /* bytes since the last tick */
-    uint64_t ticked_us;
-    bool seen; /* in the look under way */
-    struct disk *next;
-};
-
-/* A child. */
-struct run {
-    struct fc_blocktrace *b;
-    pid_t pid; /* 0: has ended */
-    int in, out;
-    struct event *readable;
-    struct fc_blockbatch_reader reader;
-    uint8_t *buf;
-    size_t used;
-    uint32_t disks;
-    uint32_t domid[FC_BLOCKBATCH_DEVICES], number[FC_BLOCKBATCH_DEVICES];
-    struct run *next;
-};
-
-struct fc_blocktrace {
-    struct fc_blocktrace_args args;
-    struct disk *disks;
-    struct run *runs; /* the first is the current one, if `current` */
-    bool current, changed;
-    char means[16];
-    uint64_t retry_ms, lost; /* lost: by children that have ended */
-    uint8_t want[GUESTS][FC_UUID_BYTES];
-    uint32_t wants;
-};
 
 int fc_blocktrace_new(const struct fc_blocktrace_args *args,
                       struct fc_blocktrace **b_r)
@@ -100,6 +58,7 @@ static void free_run(struct run *r)
             break;
         }
     r->b->lost += r->reader.lost;
+    fc_blocktrace_tell_ended(r);
     if (r->readable)
         event_free(r->readable);
     fc_close(&r->in);
@@ -114,6 +73,7 @@ void fc_blocktrace_free(struct fc_blocktrace *b)
 {
     if (!b)
         return;
+    fc_blocktrace_drop_listeners(b);
     while (b->runs)
         free_run(b->runs);
     for (struct disk *d = b->disks, *next; d; d = next) {
@@ -136,7 +96,7 @@ int fc_blocktrace_want(struct fc_blocktrace *b, const uint8_t *uuid, bool want)
     int at = b ? wanted_at(b, uuid) : -1;
     if (!b || want == (at >= 0))
         return 0;
-    if (want && b->wants == GUESTS)
+    if (want && b->wants == FC_BLOCKTRACE_GUESTS)
         return FC_ELIMIT;
     if (want)
         memcpy(b->want[b->wants++], uuid, FC_UUID_BYTES);
@@ -147,40 +107,8 @@ int fc_blocktrace_want(struct fc_blocktrace *b, const uint8_t *uuid, bool want)
 
 /* ---- which disks there are ---- */
 
-void fc_blocktrace_vdev(uint32_t number, char text[FC_BLOCKTRACE_VDEV])
-{
-    uint32_t disk, part;
-    const char *kind = "xvd";
-    if (number >> 28 == 1) { /* the form for many disks */
-        disk = number >> 8 & 0xfffff;
-        part = number & 0xff;
-    } else if (number >> 8 == 202 || number >> 8 == 8) {
-        kind = number >> 8 == 8 ? "sd" : "xvd";
-        disk = number >> 4 & 0xf;
-        part = number & 0xf;
-    } else if (number >> 8 == 3 || number >> 8 == 22) {
-        kind = "hd";
-        disk = (number >> 8 == 22 ? 2 : 0) + (number >> 6 & 1);
-        part = number & 0x3f;
-    } else {
-        disk = UINT32_MAX;
-        part = 0;
-    }
-    if (disk >= 26 + 26 * 26) {
-        snprintf(text, FC_BLOCKTRACE_VDEV, "d%" PRIu32, number);
-        return;
-    }
-    char first = disk < 26 ? 0 : (char)('a' + disk / 26 - 1);
-    char last = (char)('a' + disk % 26);
-    int n =
-        first ? snprintf(text, FC_BLOCKTRACE_VDEV, "%s%c%c", kind, first, last)
-              : snprintf(text, FC_BLOCKTRACE_VDEV, "%s%c", kind, last);
-    if (part)
-        snprintf(text + n, FC_BLOCKTRACE_VDEV - (size_t)n, "%" PRIu32, part);
-}
-
-static struct disk *find_disk(struct fc_blocktrace *b, uint32_t domid,
-                              uint32_t number)
+struct disk *fc_blocktrace_find(struct fc_blocktrace *b, uint32_t domid,
+                                uint32_t number)
 {
     struct disk *d = b->disks;
     while (d && (d->domid != domid || d->number != number))
@@ -209,10 +137,11 @@ static void note_disk(struct fc_blocktrace *b, const char *backend,
     uint32_t major, minor;
     enum fc_blocktrace_answer answer = b->args.ask(b->args.user, domid, uuid);
     if (answer == FC_BLOCKTRACE_GONE ||
-        (answer == FC_BLOCKTRACE_NO && wanted_at(b, uuid) < 0) ||
+        (answer == FC_BLOCKTRACE_NO && wanted_at(b, uuid) < 0 &&
+         !fc_blocktrace_is_heard(b, uuid)) ||
         !device_of(b, backend, &major, &minor))
         return;
-    struct disk *d = find_disk(b, domid, number);
+    struct disk *d = fc_blocktrace_find(b, domid, number);
     if (d && d->major == major && d->minor == minor) {
         d->seen = true;
         return;
@@ -235,7 +164,7 @@ static void note_disk(struct fc_blocktrace *b, const char *backend,
     fc_blocktrace_vdev(number, d->vdev);
 }
 
-static void look(struct fc_blocktrace *b)
+void fc_blocktrace_look(struct fc_blocktrace *b)
 {
     char path[512];
     struct dirent *e;
@@ -305,7 +234,8 @@ static void end_round(struct disk *d, uint64_t time_us)
 
 static void take_counts(struct run *r, const struct fc_blockbatch_frame *f)
 {
-    struct disk *d = find_disk(r->b, r->domid[f->device], r->number[f->device]);
+    struct disk *d =
+        fc_blocktrace_find(r->b, r->domid[f->device], r->number[f->device]);
     if (!d || make_engine(d, r->reader.start.device[f->device].sectors))
         return;
     for (uint32_t i = 0; i < f->n; i++) {
@@ -345,6 +275,10 @@ static bool take_frames(struct run *r)
                      r->b->args.program);
             return false;
         }
+        if (f.type == FC_BLOCKBATCH_START)
+            fc_blocktrace_tell_begun(r);
+        if (f.type == FC_BLOCKBATCH_REQUEST)
+            fc_blocktrace_tell_requests(r, &f);
         if (f.type == FC_BLOCKBATCH_START)
             fc_info("disks are traced by %s",
                     fc_blockbatch_means_name(r->reader.start.means));
@@ -391,7 +325,7 @@ static void on_ended(void *user, pid_t pid, int status)
 
 static int run_child(struct run *r, const char *means)
 {
-    const char *argv[8 + FC_BLOCKBATCH_DEVICES + 1];
+    const char *argv[9 + FC_BLOCKBATCH_DEVICES + 1];
     char device[FC_BLOCKBATCH_DEVICES][DEVICE_TEXT], extent[16], interval[16];
     unsigned n = 0;
     int in[2] = { -1, -1 }, out[2] = { -1, -1 };
@@ -403,6 +337,9 @@ static int run_child(struct run *r, const char *means)
     argv[n++] = extent;
     argv[n++] = "--interval";
     argv[n++] = interval;
+    r->requests = fc_blocktrace_wants_requests(r->b);
+    if (r->requests)
+        argv[n++] = "--requests";
     if (strcmp(means, "auto")) {
         argv[n++] = "--method";
         argv[n++] = means;
@@ -412,6 +349,8 @@ static int run_child(struct run *r, const char *means)
         uint32_t i = r->disks++;
         r->domid[i] = d->domid;
         r->number[i] = d->number;
+        memcpy(r->uuid[i], d->uuid, FC_UUID_BYTES);
+        memcpy(r->vdev[i], d->vdev, FC_BLOCKTRACE_VDEV);
         snprintf(device[i], DEVICE_TEXT, "%" PRIu32 ":%" PRIu32, d->major,
                  d->minor);
         argv[n++] = device[i];
@@ -467,7 +406,7 @@ void fc_blocktrace_tick(struct fc_blocktrace *b, const char *means,
         b->changed = true;
     }
     if (!off)
-        look(b);
+        fc_blocktrace_look(b);
     if (b->changed) {
         if (b->current)
             fc_close(&b->runs->in); /* its input's end is its own */
@@ -479,98 +418,4 @@ void fc_blocktrace_tick(struct fc_blocktrace *b, const char *means,
         return;
     b->retry_ms = now_ms + RETRY_MS;
     (void)start(b, means);
-}
-
-/* ---- what is known ---- */
-
-struct ranked {
-    float p;
-    uint32_t extent;
-};
-
-static int likelier(const void *a, const void *b)
-{
-    const struct ranked *x = a, *y = b;
-    if (x->p != y->p)
-        return x->p > y->p ? -1 : 1;
-    return x->extent < y->extent ? -1 : x->extent > y->extent;
-}
-
-/* Its chances within a minute and within eight, together. */
-static struct ranked *rank(struct fc_engine *e, uint32_t *n_r)
-{
-    uint32_t n = fc_engine_active(e);
-    const struct fc_region_ref *ref = fc_engine_regions(e);
-    const float *mid = fc_engine_scores(e, FC_SCORER_MIXTURE, 1);
-    const float *later = fc_engine_scores(e, FC_SCORER_MIXTURE, 2);
-    struct ranked *r = n ? calloc(n, sizeof(*r)) : NULL;
-    if (!r || !ref || !mid || !later) {
-        free(r);
-        return NULL;
-    }
-    for (uint32_t i = 0; i < n; i++)
-        r[i] = (struct ranked){ mid[i] + later[i], (uint32_t)ref[i].first };
-    qsort(r, n, sizeof(*r), likelier);
-    *n_r = n;
-    return r;
-}
-
-int fc_blocktrace_order(struct fc_blocktrace *b, const uint8_t *uuid,
-                        const char *vdev, uint32_t block_bytes, uint64_t size,
-                        uint32_t **blocks_r, uint32_t *count_r)
-{
-    struct disk *d = b ? b->disks : NULL;
-    uint32_t n, count = 0,
-                each = block_bytes ? FC_BLOCKTRACE_EXTENT / block_bytes : 0;
-    if (!each || FC_BLOCKTRACE_EXTENT % block_bytes)
-        return FC_EINVAL;
-    uint64_t blocks = size / block_bytes + (size % block_bytes != 0);
-    while (d && (memcmp(d->uuid, uuid, FC_UUID_BYTES) || strcmp(d->vdev, vdev)))
-        d = d->next;
-    if (!d || !d->engine || !d->ticked_us || !fc_engine_active(d->engine))
-        return FC_ENOENT;
-    struct ranked *r = rank(d->engine, &n);
-    uint32_t *block = r ? malloc((size_t)n * each * sizeof(*block)) : NULL;
-    for (uint32_t i = 0; block && i < n; i++)
-        for (uint32_t k = 0; k < each; k++) {
-            uint64_t at = (uint64_t)r[i].extent * each + k;
-            if (at < blocks && at <= UINT32_MAX)
-                block[count++] = (uint32_t)at;
-        }
-    free(r);
-    if (!block)
-        return FC_ENOMEM;
-    *blocks_r = block;
-    *count_r = count;
-    return 0;
-}
-
-struct json_object *fc_blocktrace_json(const struct fc_blocktrace *b,
-                                       const uint8_t *uuid)
-{
-    struct json_object *all = json_object_new_array();
-    const struct run *r = b && b->current ? b->runs : NULL;
-    bool begun = r && r->reader.start.devices;
-    uint64_t lost = b ? b->lost : 0;
-    for (const struct run *any = b ? b->runs : NULL; any; any = any->next)
-        lost += any->reader.lost;
-    for (const struct disk *d = b ? b->disks : NULL; d; d = d->next) {
-        if (memcmp(d->uuid, uuid, FC_UUID_BYTES))
-            continue;
-        struct json_object *o = json_object_new_object();
-        json_object_object_add(o, "vdev", json_object_new_string(d->vdev));
-        json_object_object_add(
-            o, "method",
-            json_object_new_string(
-                begun ? fc_blockbatch_means_name(r->reader.start.means) : ""));
-        json_object_object_add(o, "reads", json_object_new_uint64(d->reads));
-        json_object_object_add(o, "writes", json_object_new_uint64(d->writes));
-        json_object_object_add(
-            o, "extents",
-            json_object_new_uint64(d->engine ? fc_engine_active(d->engine)
-                                             : 0));
-        json_object_object_add(o, "lost", json_object_new_uint64(lost));
-        json_object_array_add(all, o);
-    }
-    return all;
 }

@@ -62,6 +62,48 @@ int fc_blocktrace_order(struct fc_blocktrace *b, const uint8_t *uuid,
                         const char *vdev, uint32_t block_bytes, uint64_t size,
                         uint32_t **blocks_r, uint32_t *count_r);
 
+/*
+ * Each request of one disk, for whoever records it. While somebody listens,
+ * the guest's disks are traced as if they were wanted, and the child reports
+ * requests, of all disks. Entries are valid during the call.
+ */
+struct fc_block_listener;
+struct fc_blockbatch_frame;
+
+struct fc_block_ears {
+    /* A child traces the disk, which has so many sectors of 512 bytes, by
+     * `means` ("bpf", ...). Comes again after `ended`. */
+    void (*begun)(void *user, const char *means, uint64_t sectors);
+    /* As docs/formats/block-trace-batch.md has them; two children's may
+     * overlap in time. */
+    void (*requests)(void *user, const struct fc_blockbatch_frame *f);
+    /* A child has said all, or could not begin. Another follows, unless the
+     * listener is to end. `last`: no other is at work. */
+    void (*ended)(void *user, bool last);
+};
+
+/* 0; FC_ENOENT: the domain has no such disk (and for `b` NULL); FC_ENOMEM.
+ * `vdev` "": its only disk; FC_EINVAL: it has several. */
+int fc_blocktrace_listen(struct fc_blocktrace *b, const uint8_t *uuid,
+                         const char *vdev, const struct fc_block_ears *ears,
+                         void *user, struct fc_block_listener **l_r);
+const char *fc_blocktrace_listener_vdev(const struct fc_block_listener *l);
+/* Requests that were not seen since it began, of all traced disks. */
+uint64_t fc_blocktrace_listener_lost(const struct fc_block_listener *l);
+/* The child says what it has and ends: true when `ended` follows. */
+bool fc_blocktrace_listener_end(struct fc_block_listener *l);
+/* NULL is fine. Also when the tracing was freed before. */
+void fc_blocktrace_listener_free(struct fc_block_listener *l);
+
+/*
+ * For each stretch of so many bytes of a disk, the chance (0 to 1) that
+ * something of it is asked for within eight minutes: the highest of its
+ * extents'. 0, or FC_ENOENT as above; then nothing is written.
+ */
+int fc_blocktrace_chances(struct fc_blocktrace *b, const uint8_t *uuid,
+                          const char *vdev, uint64_t range_bytes,
+                          unsigned count, float *chance_r);
+
 /* An array with an object for each traced disk of the guest, the caller's. */
 struct json_object *fc_blocktrace_json(const struct fc_blocktrace *b,
                                        const uint8_t *uuid);

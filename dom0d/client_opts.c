@@ -9,7 +9,7 @@
 #include "io.h"
 #include "log.h"
 
-#define MAX_OPTIONS 6 /* of one subcommand, help included */
+#define MAX_OPTIONS 7 /* of one subcommand, help included */
 #define MAX_RATE_BYTES (1ll << 40)
 #define MAX_CHANNELS 16
 #define MAX_LINES 1024 /* what the daemon keeps */
@@ -18,6 +18,7 @@
 #define MIN_INTERVAL_MS 50
 #define MAX_INTERVAL_MS 60000
 #define MAX_DELAY_S 86400.0
+#define MAX_DISK 15 /* letters of a virtual device */
 #define LONG_ONLY 0x1000
 
 enum { EXIT_PARSED = -1, EXIT_USAGE = 2 };
@@ -51,6 +52,7 @@ enum {
     OPT_OVERWRITE,
     OPT_TEMPLATE,
     OPT_HOST,
+    OPT_DISK,
 };
 
 #define HELP_ROW                                                               \
@@ -151,10 +153,12 @@ static const struct verb_row verbs[] = {
                          HELP_ROW } },
     [FC_VERB_RECORD] = { "record",
                          "DOMAIN",
-                         "record which memory the guest writes, as a trace",
+                         "record what the guest writes, or a disk's requests",
                          1,
                          1,
-                         { { "output", 'o', "FILE",
+                         { { "disk", OPT_DISK, "[=VDEV]",
+                             "a disk's requests instead of the memory" },
+                           { "output", 'o', "FILE",
                              "write to FILE (NAME-TIME.fct)" },
                            { "seconds", OPT_SECONDS, "N",
                              "end after N seconds" },
@@ -248,6 +252,12 @@ static const struct option_row global[] = {
 };
 #define GLOBALS (sizeof(global) / sizeof(global[0]))
 
+/* Its value may be left out, and is joined by a "=". */
+static bool is_optional(const struct option_row *o)
+{
+    return o->arg && *o->arg == '[';
+}
+
 static void print_option(FILE *out, const struct option_row *o)
 {
     char left[64];
@@ -255,7 +265,7 @@ static void print_option(FILE *out, const struct option_row *o)
                 ? snprintf(left, sizeof(left), "-%c, ", o->letter)
                 : snprintf(left, sizeof(left), "    ");
     snprintf(left + n, sizeof(left) - (size_t)n, "--%s%s%s", o->name,
-             o->arg ? " " : "", o->arg ? o->arg : "");
+             o->arg && !is_optional(o) ? " " : "", o->arg ? o->arg : "");
     fprintf(out, "  %-28s %s\n", left, o->help);
 }
 
@@ -352,6 +362,12 @@ static bool is_uuid(const char *text)
     return !fc_uuid_parse(text, uuid);
 }
 
+static bool is_disk(const char *text)
+{
+    size_t len = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789");
+    return len > 0 && len <= MAX_DISK && !text[len];
+}
+
 /* Takes one option's value; false when it is no good. */
 static bool take(struct fc_client_args *args, int letter, const char *value)
 {
@@ -400,6 +416,9 @@ static bool take(struct fc_client_args *args, int letter, const char *value)
     case OPT_TEMPLATE:
         args->template_ = value;
         return *value != '\0';
+    case OPT_DISK:
+        args->disk = value ? value : "";
+        return !value || is_disk(value);
     case OPT_HOST:
         args->host = value;
         return *value != '\0';
@@ -427,9 +446,11 @@ static void make_tables(const struct verb_row *v, struct option *longs,
     *shorts++ = ':';
     for (; n < MAX_OPTIONS && v->option[n].name; n++) {
         const struct option_row *o = &v->option[n];
-        longs[n] =
-            (struct option){ o->name, o->arg ? required_argument : no_argument,
-                             NULL, o->letter };
+        longs[n] = (struct option){ o->name,
+                                    is_optional(o) ? optional_argument
+                                    : o->arg       ? required_argument
+                                                   : no_argument,
+                                    NULL, o->letter };
         if (o->letter < LONG_ONLY) {
             *shorts++ = (char)o->letter;
             if (o->arg)

@@ -47,6 +47,7 @@ struct fc_client_args {
     /* NULL: not given */
     const char *command, *level, *uuid, *name, *list, *output, *template_,
         *host;
+    const char *disk; /* "": the only one; NULL: not given */
 };
 
 /*

@@ -89,6 +89,13 @@ static int name_of_domain(const struct task *t, char *name, size_t cap)
     return 0;
 }
 
+/* "xvda", "disk" for the only one, "" for the memory. */
+static const char *disk_part(const struct task *t)
+{
+    const char *disk = t->c->args->disk;
+    return !disk ? "" : *disk ? disk : "disk";
+}
+
 static int choose_file(struct task *t)
 {
     char name[128], stamp[32];
@@ -105,7 +112,8 @@ static int choose_file(struct task *t)
     if (!localtime_r(&now, &tm) ||
         !strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%S", &tm))
         return complain(t, "", "what time is it?");
-    snprintf(t->file, sizeof(t->file), "%s-%s.fct", name, stamp);
+    snprintf(t->file, sizeof(t->file), "%s%s%s-%s.fct", name,
+             t->c->args->disk ? "-" : "", disk_part(t), stamp);
     return 0;
 }
 
@@ -140,6 +148,7 @@ static int begin(struct task *t, struct json_object **reply_r)
     const struct fc_client_args *a = t->c->args;
     struct json_object *request = fc_client_request("record");
     fc_client_add(request, "domain", a->operand[0]);
+    fc_client_add(request, "disk", a->disk);
     if (a->seconds > 0)
         json_object_object_add(request, "seconds",
                                json_object_new_int64(a->seconds));
@@ -160,14 +169,22 @@ static int begin(struct task *t, struct json_object **reply_r)
 
 static void show_progress(const struct task *t, struct json_object *now)
 {
-    fprintf(t->c->out, CLEAR_LINE "%.0f s, %lld ticks, %lld pages, %lld kB%s",
-            (double)fc_json_int(now, "time_ms", 0) / 1000,
-            (long long)fc_json_int(now, "ticks", 0),
-            (long long)fc_json_int(now, "pages", 0),
+    bool disk = t->c->args->disk != NULL, blind = fc_json_bool(now, "blind", 0);
+    fprintf(t->c->out, CLEAR_LINE "%.0f s, ",
+            (double)fc_json_int(now, "time_ms", 0) / 1000);
+    if (disk)
+        fprintf(t->c->out, "%lld requests, %lld lost",
+                (long long)fc_json_int(now, "requests", 0),
+                (long long)fc_json_int(now, "lost", 0));
+    else
+        fprintf(t->c->out, "%lld ticks, %lld pages",
+                (long long)fc_json_int(now, "ticks", 0),
+                (long long)fc_json_int(now, "pages", 0));
+    fprintf(t->c->out, ", %lld kB%s",
             (long long)fc_json_int(now, "bytes", 0) / 1024,
-            fc_json_bool(now, "blind", 0)
-                ? "; the dirty log is not ours at present"
-                : "");
+            !blind ? ""
+            : disk ? "; the disk is not traced at present"
+                   : "; the dirty log is not ours at present");
     fflush(t->c->out);
 }
 
@@ -191,6 +208,25 @@ static int watch(const struct task *t, const sigset_t *signals)
     if (show)
         fputs(CLEAR_LINE, t->c->out);
     return status;
+}
+
+static void show_disk_summary(const struct task *t, struct json_object *o)
+{
+    int64_t breaks = fc_json_int(o, "interruptions", 0);
+    fc_out_text(t->c->out, t->file);
+    fprintf(t->c->out, ": %lld requests of ",
+            (long long)fc_json_int(o, "requests", 0));
+    fc_out_text(t->c->out, fc_json_str(o, "vdev", ""));
+    fprintf(t->c->out, " by %s, %.1f s, %lld bytes; %lld events lost; ",
+            fc_json_str(o, "method", ""),
+            (double)fc_json_int(o, "time_ms", 0) / 1000,
+            (long long)fc_json_int(o, "bytes", 0),
+            (long long)fc_json_int(o, "lost", 0));
+    if (breaks)
+        fprintf(t->c->out, "tracing was interrupted %lld time%s\n",
+                (long long)breaks, breaks > 1 ? "s" : "");
+    else
+        fputs("tracing was not interrupted\n", t->c->out);
 }
 
 static void show_summary(const struct task *t, struct json_object *o)
@@ -220,6 +256,8 @@ static int finish(const struct task *t)
     if (t->c->args->json) {
         fc_client_add(o, "file", t->file);
         fc_out_json(t->c->out, o);
+    } else if (t->c->args->disk) {
+        show_disk_summary(t, o);
     } else {
         show_summary(t, o);
     }

@@ -6,6 +6,7 @@
 
 #include "ctl.h"
 #include "daemon.h"
+#include "disks.h"
 
 /* Numbers that are for people have no use for more digits than these. */
 static double rounded(double v)
@@ -291,5 +292,6 @@ struct json_object *fc_json_counters(struct fc_daemon *d)
     fc_json_put_int(o, "keeper_budget_bytes", k.budget_bytes);
     fc_json_put_int(o, "keeper_received_bytes", k.received_bytes);
     fc_json_put_int(o, "keeper_pages_evicted", k.evicted);
+    fc_disks_counters(d->disks, o);
     return o;
 }

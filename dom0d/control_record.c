@@ -24,7 +24,13 @@ static void forget(struct fc_recording *r)
     if (r->own) /* a migration has the log, and will switch it off */
         fc_sampler_dispose(&r->sampler);
     fc_recorder_free(r->recorder);
+    fc_recording_disk_dispose(r);
     free(r);
+}
+
+static void add_u64(struct json_object *o, const char *key, uint64_t v)
+{
+    json_object_object_add(o, key, json_object_new_uint64(v));
 }
 
 static struct json_object *figures(const struct fc_recording *r,
@@ -35,23 +41,37 @@ static struct json_object *figures(const struct fc_recording *r,
                            json_object_new_boolean(r->ending && s->done));
     json_object_object_add(o, "failed", json_object_new_boolean(r->failed));
     json_object_object_add(o, "reason", json_object_new_string(r->reason));
-    json_object_object_add(o, "ticks", json_object_new_uint64(r->ticks));
-    json_object_object_add(o, "pages", json_object_new_uint64(r->pages));
-    json_object_object_add(o, "bytes", json_object_new_uint64(s->bytes));
-    json_object_object_add(o, "time_ms",
-                           json_object_new_uint64(r->time_us / 1000));
-    json_object_object_add(o, "interruptions",
-                           json_object_new_uint64(r->interruptions));
+    if (*r->disk.vdev) {
+        json_object_object_add(o, "vdev", json_object_new_string(r->disk.vdev));
+        json_object_object_add(o, "method",
+                               json_object_new_string(r->disk.method));
+        add_u64(o, "requests", r->disk.requests);
+        add_u64(o, "lost",
+                fc_blocktrace_listener_lost(r->disk.listener) +
+                    r->disk.dropped);
+    } else {
+        add_u64(o, "ticks", r->ticks);
+        add_u64(o, "pages", r->pages);
+    }
+    add_u64(o, "bytes", s->bytes);
+    add_u64(o, "time_ms", r->time_us / 1000);
+    add_u64(o, "interruptions", r->interruptions);
     json_object_object_add(o, "blind", json_object_new_boolean(r->blind));
     return o;
 }
 
 /* One that ends: answers and forgets it when it has ended. */
-static void wait_for_end(struct fc_recording *r)
+static void wait_for_end(struct fc_recording *r, uint64_t now_ms)
 {
     struct fc_recorder_state s;
-    fc_recorder_state(r->recorder, &s);
     fc_recording_release(r);
+    if (*r->disk.vdev && !fc_recording_disk_drained(r, now_ms))
+        return;
+    if (!r->recorder) { /* a disk's that never began */
+        forget(r);
+        return;
+    }
+    fc_recorder_state(r->recorder, &s);
     if (!s.done)
         return;
     if (s.rc && !r->failed) {
@@ -68,22 +88,11 @@ static void wait_for_end(struct fc_recording *r)
         fc_client_reply(client, o, -1);
 }
 
-void fc_daemon_record_tick(struct fc_daemon *d, uint64_t now_ms)
-{
-    for (struct fc_recording *r = d->recordings, *next; r; r = next) {
-        next = r->next;
-        if (!r->ending)
-            fc_recording_go_on(r, now_ms);
-        else
-            wait_for_end(r);
-    }
-}
-
 static struct fc_recording *by_client(struct fc_daemon *d,
                                       const struct fc_client *client)
 {
     for (struct fc_recording *r = d->recordings; r; r = r->next)
-        if (r->client == client)
+        if (r->client == client && r->recorder)
             return r;
     return NULL;
 }
@@ -110,22 +119,23 @@ void fc_daemon_record_free(struct fc_daemon *d)
 
 /* Whether a recording may begin; answers when not. */
 static bool may_begin(struct fc_daemon *d, struct fc_client *client,
-                      const struct fc_domain *domain)
+                      const struct fc_domain *domain, bool disk)
 {
     char why[FC_GUEST_WHY];
     unsigned count = 0;
     for (const struct fc_recording *r = d->recordings; r; r = r->next, count++)
         if (r->client == client ||
-            !memcmp(r->uuid, domain->uuid, FC_UUID_BYTES)) {
+            (!disk && !*r->disk.vdev &&
+             !memcmp(r->uuid, domain->uuid, FC_UUID_BYTES))) {
             fc_client_fail(client, FC_EBUSY, "%s is being recorded already",
                            r->name);
             return false;
         }
-    int rc = fc_guest_can_log(domain, why);
+    int rc = disk ? 0 : fc_guest_can_log(domain, why);
     if (rc)
         fc_client_fail(client, rc, "%s cannot be recorded: %s", domain->name,
                        why);
-    else if (fc_daemon_hold(d, domain->uuid))
+    else if (!disk && fc_daemon_hold(d, domain->uuid))
         fc_client_fail(client, rc = FC_EBUSY, "%s is being migrated",
                        domain->name);
     else if (count >= FC_RECORDINGS)
@@ -142,6 +152,12 @@ static struct json_object *begun(const struct fc_recording *r)
     fc_uuid_format(r->uuid, uuid);
     json_object_object_add(o, "uuid", json_object_new_string(uuid));
     json_object_object_add(o, "name", json_object_new_string(r->name));
+    if (*r->disk.vdev) {
+        json_object_object_add(o, "vdev", json_object_new_string(r->disk.vdev));
+        json_object_object_add(o, "method",
+                               json_object_new_string(r->disk.method));
+        return o;
+    }
     json_object_object_add(o, "armed",
                            json_object_new_boolean(r->guest_id != 0));
     json_object_object_add(o, "interval_ms",
@@ -151,8 +167,11 @@ static struct json_object *begun(const struct fc_recording *r)
     return o;
 }
 
+static const char bad_file[] =
+    "the file is not an empty regular file that can be written";
+
 /* Takes over *fd. 0, or what is wrong in `why`. */
-static int begin(struct fc_recording *r, int *fd, char *why)
+static int begin_memory(struct fc_recording *r, int *fd, char *why)
 {
     struct fc_trace_head head;
     int rc = fc_recording_open(r, &head), file = *fd;
@@ -163,12 +182,65 @@ static int begin(struct fc_recording *r, int *fd, char *why)
     *fd = -1;
     rc = fc_recorder_new(file, &head, &r->recorder);
     if (rc == FC_EINVAL)
-        snprintf(why, FC_GUEST_WHY,
-                 "the file is not an empty regular file that can be written");
+        snprintf(why, FC_GUEST_WHY, "%s", bad_file);
     else if (rc)
         snprintf(why, FC_GUEST_WHY, "%s", fc_strerror(rc));
     if (rc)
         fc_recording_stop(r);
+    return rc;
+}
+
+/* A disk's recording has begun, or cannot. */
+static void answer_disk(struct fc_recording *r, int rc)
+{
+    if (!r->client)
+        return;
+    if (!rc) {
+        fc_info("%s: a recording of %s begins", r->name, r->disk.vdev);
+        fc_client_reply(r->client, begun(r), -1);
+        return;
+    }
+    fc_client_fail(r->client, rc, "%s of %s cannot be recorded: %s",
+                   r->disk.vdev, r->name,
+                   rc == FC_EINVAL     ? bad_file
+                   : rc == FC_ESYS     ? "it cannot be traced; see the log"
+                   : rc == FC_ETIMEOUT ? "tracing does not begin"
+                                       : fc_strerror(rc));
+    r->client = NULL;
+}
+
+void fc_daemon_record_tick(struct fc_daemon *d, uint64_t now_ms)
+{
+    for (struct fc_recording *r = d->recordings, *next; r; r = next) {
+        next = r->next;
+        if (!r->ending && *r->disk.vdev)
+            fc_recording_disk_go_on(r, now_ms, answer_disk);
+        else if (!r->ending)
+            fc_recording_go_on(r, now_ms);
+        else
+            wait_for_end(r, now_ms);
+    }
+}
+
+/* The same guest's disk twice: known only when its name is. */
+static bool is_recorded(const struct fc_recording *fresh)
+{
+    for (const struct fc_recording *r = fresh->daemon->recordings; r;
+         r = r->next)
+        if (!r->ending && !memcmp(r->uuid, fresh->uuid, FC_UUID_BYTES) &&
+            !strcmp(r->disk.vdev, fresh->disk.vdev))
+            return true;
+    return false;
+}
+
+static int begin_disk(struct fc_recording *r, const char *vdev, int *fd,
+                      char *why)
+{
+    int rc = fc_recording_disk_open(r, vdev, fd, why);
+    if (!rc && is_recorded(r)) {
+        snprintf(why, FC_GUEST_WHY, "it is being recorded already");
+        rc = FC_EBUSY;
+    }
     return rc;
 }
 
@@ -178,10 +250,12 @@ void fc_control_record(struct fc_daemon *d, struct fc_client *client,
     char why[FC_GUEST_WHY];
     int64_t seconds = fc_json_int(req, "seconds", 0);
     int64_t interval_ms = fc_json_int(req, "interval_ms", 0);
+    const char *vdev = fc_json_str(req, "disk", NULL);
     const struct fc_domain *domain = fc_control_domain(d, client, req);
     if (!domain)
         return;
-    if (seconds < 0 || seconds > MAX_SECONDS || fds[0] < 0 ||
+    if (seconds < 0 || (vdev && strlen(vdev) >= FC_BLOCKTRACE_VDEV) ||
+        seconds > MAX_SECONDS || fds[0] < 0 ||
         (interval_ms &&
          (interval_ms < MIN_INTERVAL_MS || interval_ms > MAX_INTERVAL_MS))) {
         fc_client_fail(client, FC_EINVAL,
@@ -190,7 +264,7 @@ void fc_control_record(struct fc_daemon *d, struct fc_client *client,
                        MAX_SECONDS, MIN_INTERVAL_MS, MAX_INTERVAL_MS);
         return;
     }
-    if (!may_begin(d, client, domain))
+    if (!may_begin(d, client, domain, vdev != NULL))
         return;
     struct fc_recording *r = calloc(1, sizeof(*r));
     if (!r) {
@@ -208,16 +282,22 @@ void fc_control_record(struct fc_daemon *d, struct fc_client *client,
                          ? (uint32_t)interval_ms
                          : (uint32_t)fc_settings_u64(s ? s : &d->settings,
                                                      FC_SET_SAMPLE_INTERVAL);
-    if (seconds)
+    r->disk.seconds = (uint64_t)seconds;
+    if (seconds && !vdev)
         r->deadline_ms = fc_now_ms() + (uint64_t)seconds * 1000;
-    int rc = begin(r, &fds[0], why);
+    r->disk.fd = -1;
+    int rc = vdev ? begin_disk(r, vdev, &fds[0], why)
+                  : begin_memory(r, &fds[0], why);
     if (rc) {
         fc_client_fail(client, rc, "%s cannot be recorded: %s", r->name, why);
+        fc_recording_disk_dispose(r);
         free(r);
         return;
     }
     r->next = d->recordings;
     d->recordings = r;
+    if (vdev)
+        return; /* the answer comes when it is traced */
     fc_info("%s (domain %u): a recording begins", r->name, r->domid);
     fc_client_reply(client, begun(r), -1);
 }
@@ -247,7 +327,9 @@ void fc_control_record_stop(struct fc_daemon *d, struct fc_client *client)
 
 void fc_control_record_gone(struct fc_daemon *d, struct fc_client *client)
 {
-    struct fc_recording *r = by_client(d, client);
+    struct fc_recording *r = d->recordings;
+    while (r && r->client != client)
+        r = r->next;
     if (!r)
         return;
     r->client = NULL;

@@ -224,15 +224,33 @@ void fc_disks_prepare(struct fc_disks *s, struct fc_client *client,
 
 /* ---- what is shown ---- */
 
+/* A reply has a limit: so much of it is for ranges. */
+#define RANGES_TEXT (FC_CTL_MAX_REPLY / 2)
+#define RANGE_TEXT 128u /* of one, without the host's name */
+
+struct ranges {
+    struct json_object *list;
+    size_t left;
+};
+
 static void add_range(void *user, const char *host,
                       const struct fc_disk_range *r)
 {
+    struct ranges *to = user;
+    size_t bytes = RANGE_TEXT + strlen(host);
+    if (to->left < bytes)
+        return;
+    to->left -= bytes;
     struct json_object *o = json_object_new_array();
-    (void)host;
     json_object_array_add(o, json_object_new_int64((int64_t)r->first));
     json_object_array_add(o, json_object_new_int64(r->blocks));
     json_object_array_add(o, json_object_new_int64(r->valid));
-    json_object_array_add(user, o);
+    json_object_array_add(o, json_object_new_string(host));
+    json_object_array_add(o, json_object_new_int64((int64_t)r->epoch));
+    json_object_array_add(
+        o, json_object_new_int64(r->foretold ? (int64_t)r->chance_ppm : -1));
+    json_object_array_add(o, json_object_new_int64((int64_t)r->used_s));
+    json_object_array_add(to->list, o);
 }
 
 /* A disk of a guest here that nothing is done with. */
@@ -247,14 +265,12 @@ static void add_known(void *user, const struct fc_disk_volume *v)
     const struct listing *l = user;
     char uuid[FC_UUID_TEXT];
     struct fc_lease lease = { .epoch = 0 };
-    struct json_object *o, *ranges = json_object_new_array();
+    struct fc_readstats reads;
     if (!v->complete ||
         (l->uuid && memcmp(l->uuid, v->id.uuid, FC_UUID_BYTES)) ||
-        fc_disks_hold_of(l->disks, v->id.uuid)) {
-        json_object_put(ranges);
+        fc_disks_hold_of(l->disks, v->id.uuid))
         return;
-    }
-    o = json_object_new_object();
+    struct json_object *o = json_object_new_object();
     fc_uuid_format(v->id.uuid, uuid);
     (void)fc_lease_get(l->disks->leases, &v->id, &lease);
     add_text(o, "uuid", uuid);
@@ -266,22 +282,24 @@ static void add_known(void *user, const struct fc_disk_volume *v)
     json_object_object_add(o, "epoch",
                            json_object_new_int64((int64_t)lease.epoch));
     add_text(o, "owner", lease.host);
-    json_object_object_add(o, "ranges", ranges);
+    if (!fc_diskmeta_reads(l->disks->meta, &v->id, &reads))
+        fc_readstats_show(&reads, o);
     json_object_array_add(l->list, o);
 }
 
-static void add_ranges(struct fc_disks *s, struct json_object *o)
+static void add_ranges(struct fc_disks *s, struct json_object *o,
+                       struct ranges *to)
 {
     struct fc_disk_id id;
     memset(&id, 0, sizeof(id));
-    struct json_object *ranges = json_object_new_array();
+    to->list = json_object_new_array();
     const char *vdev = fc_json_str(o, "vdev", "");
     if (!fc_uuid_parse(fc_json_str(o, "uuid", ""), id.uuid) &&
         fc_vdev_ok(vdev)) {
         strcpy(id.vdev, vdev);
-        (void)fc_diskmeta_ranges(s->meta, &id, add_range, ranges);
+        (void)fc_diskmeta_ranges(s->meta, &id, add_range, to);
     }
-    json_object_object_add(o, "ranges", ranges);
+    json_object_object_add(o, "ranges", to->list);
 }
 
 static void add_jobs(struct fc_disks *s, const uint8_t *uuid,
@@ -335,10 +353,11 @@ void fc_disks_list(struct fc_disks *s, struct fc_client *client,
     list = json_object_new_array();
     add_jobs(s, only, list);
     fc_incoming_json(s->incoming, only, list);
-    for (size_t i = 0; i < json_object_array_length(list); i++)
-        add_ranges(s, json_object_array_get_idx(list, i));
     struct listing l = { s, only, list };
+    struct ranges ranges = { .left = RANGES_TEXT };
     (void)fc_diskmeta_each(s->meta, add_known, &l);
+    for (size_t i = 0; only && i < json_object_array_length(list); i++)
+        add_ranges(s, json_object_array_get_idx(list, i), &ranges);
     for (size_t i = 0; i < json_object_array_length(list); i++) {
         const struct fc_domain *domain;
         o = json_object_array_get_idx(list, i);
@@ -350,6 +369,24 @@ void fc_disks_list(struct fc_disks *s, struct fc_client *client,
     o = json_object_new_object();
     json_object_object_add(o, "disks", list);
     fc_client_reply(client, o, -1);
+}
+
+void fc_disks_counters(struct fc_disks *s, struct json_object *o)
+{
+    struct fc_readstats sum;
+    struct json_object *shown = json_object_new_object();
+    if (!s || fc_diskmeta_reads_sum(s->meta, &sum))
+        memset(&sum, 0, sizeof(sum));
+    fc_readstats_show(&sum, shown);
+    json_object_object_add(o, "disk_reads",
+                           json_object_new_int64((int64_t)sum.reads));
+    json_object_object_foreach(shown, key, value)
+    {
+        char name[48];
+        snprintf(name, sizeof(name), "disk_%s", key);
+        json_object_object_add(o, name, json_object_get(value));
+    }
+    json_object_put(shown);
 }
 
 static void add_lease(void *user, const struct fc_lease *lease)

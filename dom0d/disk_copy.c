@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How fast and in which order a job's disks are copied. */
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -18,6 +19,26 @@ void fc_disk_job_set_rate(struct fc_disk_job *job, uint64_t bytes_ps)
         fc_disk_tell_rate(d);
     }
     job->rate = bytes_ps;
+}
+
+void fc_disk_survey_job(struct fc_disk_job *job, uint64_t now_ms)
+{
+    for (unsigned i = 0; i < job->count; i++) {
+        struct disk *d = &job->disk[i];
+        struct fc_disk_survey *v = &d->survey;
+        v->env = job->args.env;
+        v->meta = job->args.meta;
+        v->id = d->id;
+        snprintf(v->host, sizeof(v->host), "%s", job->args.host);
+        v->size = d->size;
+        v->block_bytes = job->args.block_bytes;
+        v->epoch = d->epoch;
+        if (d->status.known && d->engine && fc_disk_engine_is_up(d->engine))
+            fc_disk_survey_tick(v, d->engine,
+                                1 + d->status.remaining + d->status.sent_bytes +
+                                    d->status.requests,
+                                now_ms);
+    }
 }
 
 const char *fc_disk_job_disk(const struct fc_disk_job *job, unsigned i,

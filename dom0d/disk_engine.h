@@ -9,6 +9,7 @@
 #include "disk_id.h"
 
 struct event_base;
+struct fc_blocktrace;
 
 /*
  * One disk's engine: an nbdkit with forecopy's plugin, a child of the daemon's
@@ -28,6 +29,8 @@ struct fc_disk_env {
     const char *tool; /* forecopy-block */
     uid_t uid;        /* of engines; 0: they stay as they are */
     gid_t gid;
+    struct fc_blocktrace
+        *trace; /* what the predictor knows of disks; or NULL */
 };
 
 /* A file of the disk's in the run directory; `leaf` "": the directory. */

@@ -18,6 +18,7 @@
 #define FIRST_TAG (1ull << 62) /* keepers' channels count from 1 */
 #define SHORT_MS 10000u
 #define STATUS_MS 20000u
+#define KEEP_MS 10000u /* between two writes of what is only shown */
 
 static struct fc_incoming *find(const struct fc_incoming_set *set,
                                 const struct fc_disk_id *id)
@@ -262,20 +263,6 @@ int fc_incoming_discard(struct fc_incoming_set *set, const uint8_t *uuid,
     return 0;
 }
 
-int fc_incoming_set_warm(struct fc_incoming_set *set, const uint8_t *uuid,
-                         bool warm)
-{
-    int rc = FC_ENOENT;
-    for (struct fc_incoming *n = set->first; n; n = n->next) {
-        if (memcmp(n->v.id.uuid, uuid, FC_UUID_BYTES) || n->removed)
-            continue;
-        n->v.warm = warm;
-        fc_incoming_keep(n);
-        rc = 0;
-    }
-    return rc;
-}
-
 /* ---- as time goes by ---- */
 
 static uint64_t count_of(struct json_object *o, const char *key)
@@ -315,6 +302,7 @@ static void on_status(void *user, int rc, struct json_object *reply, int *fd,
                       const char *why)
 {
     struct fc_incoming *n = user;
+    struct json_object *metrics;
     (void)fd;
     (void)why;
     n->asked = false;
@@ -328,8 +316,8 @@ static void on_status(void *user, int rc, struct json_object *reply, int *fd,
     n->valid = count_of(reply, "valid_blocks");
     n->received = count_of(reply, "received_bytes");
     n->reads = count_of(reply, "reads");
-    n->hits = count_of(reply, "read_hits");
-    n->misses = count_of(reply, "read_misses");
+    if (json_object_object_get_ex(reply, "metrics", &metrics))
+        fc_readstats_of_json(metrics, &n->stats);
     n->read_ms = count_of(reply, "read_ms_sum");
     n->held = count_of(reply, "held");
     n->prefetched = count_of(reply, "prefetched");
@@ -348,15 +336,33 @@ static void on_status(void *user, int rc, struct json_object *reply, int *fd,
         lose_lease(n);
 }
 
-/* One range for each part of the disk; the engine counts for the whole. */
-static void keep_range(struct fc_incoming *n)
+static void survey(struct fc_incoming *n, uint64_t now_ms)
 {
-    struct fc_disk_range whole = { .blocks = (uint32_t)n->blocks,
-                                   .valid = (uint32_t)n->valid,
-                                   .epoch = n->epoch };
-    if (n->blocks && n->blocks <= UINT32_MAX && n->valid <= n->blocks)
-        (void)fc_diskmeta_ranges_put(n->set->args.meta, &n->v.id, "-", &whole,
-                                     1);
+    struct fc_disk_survey *v = &n->survey;
+    v->env = n->set->args.env;
+    v->meta = n->set->args.meta;
+    v->id = n->v.id;
+    strcpy(v->host, "-");
+    v->size = n->v.size;
+    v->block_bytes = n->v.block_bytes;
+    v->epoch = n->epoch;
+    if (n->known)
+        fc_disk_survey_tick(v, n->engine,
+                            1 + n->valid + n->epoch + n->received + n->reads,
+                            now_ms);
+}
+
+/* What is shown of it after a restart, and after it is complete. */
+static void keep_stats(struct fc_incoming *n, uint64_t now_ms)
+{
+    n->kept_ms = now_ms;
+    if (!memcmp(&n->stats, &n->kept_stats, sizeof(n->stats)))
+        return;
+    int rc = fc_diskmeta_reads_put(n->set->args.meta, &n->v.id, &n->stats);
+    if (rc)
+        fc_warn("%s: how its reads were served cannot be kept: %s", n->name,
+                fc_strerror(rc));
+    n->kept_stats = n->stats;
 }
 
 static bool may_complete(const struct fc_incoming *n)
@@ -375,6 +381,9 @@ static void tick_one(struct fc_incoming *n, uint64_t now_ms)
                                  NULL, 0, STATUS_MS, on_status, n);
     if (n->list)
         return;
+    if (now_ms - n->kept_ms >= KEEP_MS)
+        keep_stats(n, now_ms);
+    survey(n, now_ms);
     if (!n->v.owned && !n->v.warm && n->silent_ms &&
         now_ms - n->silent_ms > a->linger_ms) {
         fc_info("%s: nobody fills it any more", n->name);
@@ -386,7 +395,8 @@ static void tick_one(struct fc_incoming *n, uint64_t now_ms)
             fc_incoming_go(n, fc_incoming_discard_it);
         }
     } else if (may_complete(n)) {
-        keep_range(n);
+        fc_disk_survey_complete(&n->survey);
+        keep_stats(n, now_ms);
         fc_incoming_go(n, fc_incoming_complete);
     }
 }
@@ -413,6 +423,8 @@ static void take_up(void *user, const struct fc_disk_volume *v)
     if (!was && !v->owned && !v->warm)
         return;
     struct fc_incoming *n = make(set, v);
+    if (n && !fc_diskmeta_reads(set->args.meta, &v->id, &n->stats))
+        n->kept_stats = n->stats;
     if (n)
         snprintf(n->device, sizeof(n->device), "%.63s", device);
 }

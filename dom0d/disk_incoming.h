@@ -87,11 +87,6 @@ int fc_incoming_channel(struct fc_incoming_set *set,
 int fc_incoming_discard(struct fc_incoming_set *set, const uint8_t *uuid,
                         const uint8_t *migration);
 
-/* Kept without a channel for as long as it takes (the shadow of a guest that is
- * to move some day), or no more. FC_ENOENT. */
-int fc_incoming_set_warm(struct fc_incoming_set *set, const uint8_t *uuid,
-                         bool warm);
-
 /* Adds one object for each disk (of one guest, or all) to the array. */
 void fc_incoming_json(const struct fc_incoming_set *set, const uint8_t *uuid,
                       struct json_object *list);

@@ -5,6 +5,7 @@
 #include <event2/event.h>
 
 #include "disk_incoming.h"
+#include "disk_survey.h"
 #include "task.h"
 
 /* Shared by disk_incoming.c (requests, time), incoming_step.c (one disk's
@@ -34,9 +35,12 @@ struct fc_incoming {
     struct event *again;
     const enum incoming_step *list, *at; /* NULL: idle */
     bool make, doomed, asked, removed;
-    uint64_t epoch, tag, silent_ms, valid, blocks, received, reads, hits,
-        misses, read_ms, held, prefetched, prefetch_used;
+    uint64_t epoch, tag, silent_ms, valid, blocks, received, reads, read_ms,
+        held, prefetched, prefetch_used;
     bool known, channel;
+    struct fc_readstats stats, kept_stats; /* kept: in the metadata */
+    uint64_t kept_ms;
+    struct fc_disk_survey survey;
     fc_incoming_done *done;
     void *done_user;
     struct fc_incoming *next;

@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "disk_job.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ctl.h"
@@ -282,104 +277,6 @@ void fc_disk_moved(struct disk *d)
 
 /* ---- making one ---- */
 
-static uint64_t size_of(const char *volume)
-{
-    struct stat st;
-    uint64_t size = 0;
-    int fd = open(volume, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return 0;
-    if (!fstat(fd, &st) && S_ISREG(st.st_mode))
-        size = (uint64_t)st.st_size;
-    else if (!fstat(fd, &st) && S_ISBLK(st.st_mode) &&
-             ioctl(fd, BLKGETSIZE64, &size) < 0)
-        size = 0;
-    fc_close(&fd);
-    return size;
-}
-
-/* What the hotplug script wrote, and who may write the disk. */
-static int look_at(struct fc_disk_job *job, struct disk *d, char *why)
-{
-    const struct fc_disk_env *env = job->args.env;
-    char incoming[FC_DISK_PATH];
-    struct fc_lease lease;
-    if (fc_disk_run_read(env, &d->id, "target", d->target) ||
-        fc_disk_run_read(env, &d->id, "backing", d->volume) ||
-        !fc_disk_path_ok(d->target) || !fc_disk_path_ok(d->volume)) {
-        snprintf(why, FC_JOB_WHY, "%s: block-forecopy did not say what it is",
-                 d->id.vdev);
-        return FC_EINVAL;
-    }
-    if (!fc_disk_run_read(env, &d->id, "incoming", incoming)) {
-        snprintf(why, FC_JOB_WHY,
-                 "%s is still being filled from where the guest came",
-                 d->id.vdev);
-        return FC_EBUSY;
-    }
-    d->size = size_of(d->volume);
-    if (!d->size) {
-        snprintf(why, FC_JOB_WHY, "%s: %.300s has no size", d->id.vdev,
-                 d->volume);
-        return FC_EINVAL;
-    }
-    int rc = fc_lease_get(job->args.leases, &d->id, &lease);
-    if (rc || lease.state != FC_LEASE_HERE) {
-        snprintf(why, FC_JOB_WHY, "%s: %s%s", d->id.vdev,
-                 rc ? "its lease cannot be read" : "the lease is with ",
-                 rc ? "" : lease.host);
-        return rc ? rc : FC_EPERM;
-    }
-    d->epoch = lease.epoch + 1;
-    return 0;
-}
-
-static int add_disk(struct fc_disk_job *job, const struct fc_disk_id *id,
-                    char *why)
-{
-    if (job->count == FC_DISKS_MAX) {
-        snprintf(why, FC_JOB_WHY, "more than %u disks", FC_DISKS_MAX);
-        return FC_ELIMIT;
-    }
-    struct disk *d = &job->disk[job->count++];
-    d->job = job;
-    d->id = *id;
-    d->order = d->channel_err = -1;
-    return 0;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    const struct disk *x = a, *y = b;
-    return strcmp(x->id.vdev, y->id.vdev);
-}
-
-/* The disks of the guest that have `leaf` in their directory. */
-static int find_disks(struct fc_disk_job *job, const char *leaf, char *why)
-{
-    char text[FC_DISK_PATH];
-    int rc = 0;
-    DIR *dir = opendir(job->args.env->run_dir);
-    const struct dirent *entry;
-    while (dir && !rc && (entry = readdir(dir))) {
-        struct fc_disk_id id;
-        if (fc_disk_id_parse(entry->d_name, &id) ||
-            memcmp(id.uuid, job->args.uuid, FC_UUID_BYTES) ||
-            fc_disk_run_read(job->args.env, &id, leaf, text))
-            continue;
-        rc = add_disk(job, &id, why);
-    }
-    if (dir)
-        closedir(dir);
-    qsort(job->disk, job->count, sizeof(job->disk[0]), by_name);
-    if (!rc && !job->count) {
-        snprintf(why, FC_JOB_WHY, "%s has no disk with script=block-forecopy",
-                 job->args.name);
-        rc = FC_ENOENT;
-    }
-    return rc;
-}
-
 static struct fc_disk_job *make(const struct fc_job_args *args,
                                 const struct fc_job_events *events, void *user)
 {
@@ -430,9 +327,9 @@ int fc_disk_job_new(const struct fc_job_args *args,
         snprintf(why, FC_JOB_WHY, "out of memory");
         return FC_ENOMEM;
     }
-    int rc = find_disks(job, "target", why);
+    int rc = fc_disk_find_all(job, "target", why);
     for (unsigned i = 0; i < job->count && !rc; i++)
-        rc = look_at(job, &job->disk[i], why);
+        rc = fc_disk_find_look(job, &job->disk[i], why);
     if (!rc)
         rc = fc_random(job->migration, sizeof(job->migration));
     if (!rc) {
@@ -450,37 +347,31 @@ int fc_disk_job_new(const struct fc_job_args *args,
     return 0;
 }
 
-/* One disk's state.json; false when it is none of a source's. */
-static bool recall(struct fc_disk_job *job, struct disk *d)
+/*
+ * A shadow that is kept for no migration yet outlives the daemon. What the
+ * guest wrote meanwhile is known: its requests went through the engine, which
+ * has marked them, or was not there, and then they wait; and one that is
+ * started anew has every block marked. A disk whose engine was not yet set up
+ * would be missing among them, so then all is taken back.
+ */
+static bool goes_on_warm(const struct fc_disk_job *job)
 {
-    char text[FC_DISK_PATH];
-    struct fc_lease lease;
-    if (fc_disk_run_read(job->args.env, &d->id, "state.json", text))
+    struct fc_disk_job *all = job->args.warm ? calloc(1, sizeof(*all)) : NULL;
+    char why[FC_JOB_WHY];
+    if (!all)
         return false;
-    struct json_object *o = fc_ctl_parse(text, strlen(text), NULL);
-    bool ours = !strcmp(fc_json_str(o, "role", ""), "source") &&
-                !fc_hex_parse(fc_json_str(o, "migration", ""), job->migration,
-                              FC_MIGRATION_BYTES);
-    snprintf(job->args.name, sizeof(job->args.name), "%s",
-             fc_json_str(o, "name", ""));
-    snprintf(job->args.host, sizeof(job->args.host), "%s",
-             fc_json_str(o, "host", ""));
-    snprintf(d->volume, sizeof(d->volume), "%s", fc_json_str(o, "volume", ""));
-    snprintf(d->target, sizeof(d->target), "%s", fc_json_str(o, "target", ""));
-    snprintf(d->device, sizeof(d->device), "%s", fc_json_str(o, "device", ""));
-    d->size = (uint64_t)fc_json_int(o, "size", 0);
-    d->epoch = (uint64_t)fc_json_int(o, "epoch", 0);
-    d->fenced = fc_json_bool(o, "fenced", 0);
-    d->tabled = true;
-    job->args.lazy = fc_json_bool(o, "lazy", 0);
-    job->args.block_bytes =
-        (uint32_t)fc_json_int(o, "block_bytes", job->args.block_bytes);
-    json_object_put(o);
-    if (!fc_lease_get(job->args.leases, &d->id, &lease) &&
-        lease.state == FC_LEASE_PASSED &&
-        !memcmp(lease.migration, job->migration, FC_MIGRATION_BYTES))
-        job->passed = true;
-    return ours && fc_disk_path_ok(d->volume);
+    all->args = job->args;
+    bool whole =
+        !fc_disk_find_all(all, "target", why) && all->count == job->count;
+    for (unsigned i = 0; i < job->count && whole; i++) {
+        struct fc_lease lease;
+        whole = !job->disk[i].fenced &&
+                !fc_lease_get(job->args.leases, &job->disk[i].id, &lease) &&
+                lease.state == FC_LEASE_HERE &&
+                lease.epoch + 1 == job->disk[i].epoch;
+    }
+    free(all);
+    return whole;
 }
 
 int fc_disk_job_resume(const struct fc_job_args *args,
@@ -490,10 +381,10 @@ int fc_disk_job_resume(const struct fc_job_args *args,
     struct fc_disk_job *job = make(args, events, user);
     if (!job)
         return FC_ENOMEM;
-    int rc = find_disks(job, "state.json", why);
+    int rc = fc_disk_find_all(job, "state.json", why);
     unsigned kept = 0;
     for (unsigned i = 0; i < job->count && !rc; i++)
-        if (recall(job, &job->disk[i])) {
+        if (fc_disk_find_recall(job, &job->disk[i])) {
             job->disk[kept] = job->disk[i];
             kept++;
         }
@@ -508,6 +399,10 @@ int fc_disk_job_resume(const struct fc_job_args *args,
     *job_r = job;
     if (job->passed) {
         all_go(job, PHASE_REVIVE, fc_disk_revive);
+    } else if (goes_on_warm(job)) {
+        fc_info("%s: its disks are kept at %s as before", job->args.name,
+                job->args.host);
+        all_go(job, PHASE_SETUP, setup_steps);
     } else {
         fc_job_blame(job, "forecopyd ended while it was under way");
         undo(job);
@@ -658,6 +553,7 @@ void fc_disk_job_tick(struct fc_disk_job *job, uint64_t now_ms)
             fc_disk_tell_rate(&job->disk[i]);
     }
     measure(job, now_ms);
+    fc_disk_survey_job(job, now_ms);
     if (job->phase == PHASE_COPY) {
         job->converged = has_converged(job);
         check_silence(job, now_ms);

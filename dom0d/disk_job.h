@@ -13,7 +13,8 @@
  *
  * The files in the run directory and the lease records say how far a job was,
  * so that a daemon that is started anew takes it up: a job whose guest may run
- * at the destination goes on serving, any other is undone.
+ * at the destination goes on serving, a warm shadow's goes on copying, any
+ * other is undone.
  */
 struct fc_disk_job;
 
@@ -79,10 +80,8 @@ int fc_disk_job_resume(const struct fc_job_args *args,
 /* Frees it and leaves engines and tables as they are. */
 void fc_disk_job_leave(struct fc_disk_job *job);
 
-const uint8_t *fc_disk_job_uuid(const struct fc_disk_job *job);
 const uint8_t *fc_disk_job_migration(const struct fc_disk_job *job);
 enum fc_job_state fc_disk_job_state(const struct fc_disk_job *job);
-bool fc_disk_job_is_lazy(const struct fc_disk_job *job);
 
 /* Hands the disks over, within `timeout_ms`; `flipped` comes in any case (at
  * once when they are handed over already). While one is under way this changes
@@ -92,6 +91,7 @@ int fc_disk_job_flip(struct fc_disk_job *job, unsigned timeout_ms,
 
 /* A warm shadow's job becomes a migration's. FC_EBUSY unless it copies. */
 int fc_disk_job_adopt(struct fc_disk_job *job, bool lazy);
+/* Kept for no migration yet. */
 bool fc_disk_job_is_warm(const struct fc_disk_job *job);
 const char *fc_disk_job_host(const struct fc_disk_job *job);
 const char *fc_disk_job_why(const struct fc_disk_job *job);

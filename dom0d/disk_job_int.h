@@ -5,6 +5,7 @@
 #include <event2/event.h>
 
 #include "disk_job.h"
+#include "disk_survey.h"
 #include "task.h"
 
 /*
@@ -55,7 +56,7 @@ enum phase {
 struct disk_status {
     bool known, channel;
     uint64_t blocks, remaining, sent_bytes, zero_bytes, sent_blocks;
-    uint64_t dirty_bps, held;
+    uint64_t dirty_bps, held, requests; /* requests: the guest's */
     char state[24];
 };
 
@@ -90,6 +91,7 @@ struct disk {
     bool rate_told, asked;
     char trouble[FC_JOB_WHY]; /* why a step is tried again */
     struct disk_status status;
+    struct fc_disk_survey survey;
 };
 
 struct fc_disk_job {
@@ -117,7 +119,9 @@ struct fc_disk_job {
 /* What brings a passed disk's engine back to work. */
 extern const enum step fc_disk_revive[];
 
-/* disk_step.c: goes through the list; fc_disk_moved() of the job follows. */
+/* disk_beside.c: fc_disk_ask_status(), fc_disk_tell_rate(),
+ * fc_disk_tell_order(). disk_step.c: goes through the list; fc_disk_moved() of
+ * the job follows. */
 void fc_disk_go(struct disk *d, const enum step *steps);
 void fc_disk_ask_status(struct disk *d);
 void fc_disk_tell_rate(struct disk *d);
@@ -125,6 +129,17 @@ void fc_disk_tell_order(struct disk *d);
 /* Writes state.json. 0 or FC_ESYS. */
 int fc_disk_note(struct disk *d);
 void fc_disk_dispose(struct disk *d);
+
+/* disk_find.c, with a sentence in `why` (FC_JOB_WHY). all: the guest's disks
+ * that have `leaf` in their directory; FC_ENOENT: none. look: what the hotplug
+ * script wrote, and who may write the disk. */
+int fc_disk_find_all(struct fc_disk_job *job, const char *leaf, char *why);
+int fc_disk_find_look(struct fc_disk_job *job, struct disk *d, char *why);
+/* What state.json says; false when it is none of a source's. */
+bool fc_disk_find_recall(struct fc_disk_job *job, struct disk *d);
+
+/* disk_copy.c: what is known of the disks' parts is kept. */
+void fc_disk_survey_job(struct fc_disk_job *job, uint64_t now_ms);
 
 /* disk_channel.c */
 void fc_disk_channel_open(struct disk *d);

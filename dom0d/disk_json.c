@@ -15,11 +15,6 @@ const char *fc_job_state_name(enum fc_job_state state)
     return state_names[state];
 }
 
-const uint8_t *fc_disk_job_uuid(const struct fc_disk_job *job)
-{
-    return job->args.uuid;
-}
-
 const uint8_t *fc_disk_job_migration(const struct fc_disk_job *job)
 {
     return job->migration;
@@ -38,11 +33,6 @@ const char *fc_disk_job_host(const struct fc_disk_job *job)
 const char *fc_disk_job_why(const struct fc_disk_job *job)
 {
     return job->why;
-}
-
-bool fc_disk_job_is_lazy(const struct fc_disk_job *job)
-{
-    return job->args.lazy;
 }
 
 enum fc_job_state fc_disk_job_state(const struct fc_disk_job *job)

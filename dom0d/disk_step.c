@@ -19,7 +19,6 @@
 
 #define AGAIN_MS 2000u
 #define SHORT_MS 10000u /* an answer that needs no work */
-#define STATUS_MS 20000u
 #define FENCE_SLACK_MS 1000u
 #define UNFENCE_MS 8000u /* for the destination to answer */
 
@@ -58,6 +57,7 @@ int fc_disk_note(struct disk *d)
     json_object_object_add(o, "migration", json_object_new_string(hex));
     json_object_object_add(o, "name", json_object_new_string(job->args.name));
     json_object_object_add(o, "host", json_object_new_string(job->args.host));
+    json_object_object_add(o, "warm", json_object_new_boolean(job->args.warm));
     json_object_object_add(o, "lazy", json_object_new_boolean(job->args.lazy));
     json_object_object_add(o, "volume", json_object_new_string(d->volume));
     json_object_object_add(o, "target", json_object_new_string(d->target));
@@ -194,6 +194,7 @@ static void on_down(void *user, const char *why, bool last)
     char text[200];
     snprintf(text, sizeof(text), "%s", why);
     d->status.known = false;
+    fc_disk_survey_down(&d->survey);
     if (last) {
         fc_disk_engine_leave(d->engine);
         d->engine = NULL;
@@ -473,7 +474,10 @@ static void run_step(struct disk *d)
         start_engine(d);
         return;
     case STEP_ATTACH:
-        tool(d, "nbd-attach", fc_disk_engine_socket(d->engine), NULL, NULL);
+        if (*d->device) /* of an earlier daemon's; the engine was connected */
+            next(d);
+        else
+            tool(d, "nbd-attach", fc_disk_engine_socket(d->engine), NULL, NULL);
         return;
     case STEP_TABLE_NBD:
         d->tabled = true;
@@ -539,82 +543,6 @@ void fc_disk_go(struct disk *d, const enum step *steps)
     d->moving = true;
     d->failed = false;
     run_step(d);
-}
-
-/* ---- what goes on beside the steps ---- */
-
-static uint64_t count(struct json_object *o, const char *key)
-{
-    int64_t n = fc_json_int(o, key, 0);
-    return n > 0 ? (uint64_t)n : 0;
-}
-
-static void on_status(void *user, int rc, struct json_object *reply, int *fd,
-                      const char *why)
-{
-    struct disk *d = user;
-    struct disk_status *s = &d->status;
-    (void)fd;
-    (void)why;
-    d->asked = false;
-    if (rc)
-        return;
-    *s = (struct disk_status){
-        .known = true,
-        .channel = fc_json_bool(reply, "channel", 0),
-        .blocks = count(reply, "blocks"),
-        .remaining = count(reply, "remaining_blocks"),
-        .sent_bytes = count(reply, "sent_bytes"),
-        .sent_blocks = count(reply, "data_bytes") / d->job->args.block_bytes,
-        .zero_bytes = count(reply, "zero_bytes"),
-        .dirty_bps = count(reply, "dirty_rate_bps"),
-        .held = count(reply, "held"),
-    };
-    snprintf(s->state, sizeof(s->state), "%s", fc_json_str(reply, "state", ""));
-    if (s->channel) {
-        d->silent_ms = 0;
-        d->backoff_ms = 1000;
-    } else if (!d->silent_ms) {
-        d->silent_ms = fc_now_ms();
-    }
-}
-
-void fc_disk_ask_status(struct disk *d)
-{
-    if (d->asked || !d->engine || !fc_disk_engine_is_up(d->engine))
-        return;
-    d->asked = !fc_disk_engine_call(d->engine, fc_disk_engine_request("status"),
-                                    NULL, 0, STATUS_MS, on_status, d);
-}
-
-static void on_told(void *user, int rc, struct json_object *reply, int *fd,
-                    const char *why)
-{
-    const struct disk *d = user;
-    (void)reply;
-    (void)fd;
-    if (rc)
-        fc_warn("%s: the engine did not take rate or order: %s", d->id.vdev,
-                why);
-}
-
-void fc_disk_tell_rate(struct disk *d)
-{
-    if (!d->engine || !fc_disk_engine_is_up(d->engine))
-        return;
-    struct json_object *o = fc_disk_engine_request("rate");
-    json_object_object_add(o, "bytes_ps",
-                           json_object_new_int64((int64_t)d->rate));
-    d->rate_told =
-        !fc_disk_engine_call(d->engine, o, NULL, 0, SHORT_MS, on_told, d);
-}
-
-void fc_disk_tell_order(struct disk *d)
-{
-    if (d->order < 0 || !d->engine || !fc_disk_engine_is_up(d->engine))
-        return;
-    (void)fc_disk_engine_call(d->engine, fc_disk_engine_request("order"),
-                              &d->order, 1, SHORT_MS, on_told, d);
 }
 
 void fc_disk_dispose(struct disk *d)

@@ -11,11 +11,13 @@
 #include "wire.h"
 
 #define VERSION 1u
+#define RANGE_VERSION 2u /* 1: whether it is foretold was not said */
+#define READS_VERSION 1u
 #define MAP_BYTES (256u << 20) /* 256 ranges of thousands of copies */
-#define LEAST_RANGE (16u << 20)
 #define KEY_BYTES (1 + FC_DISK_KEY + 1 + FC_DISKMETA_HOST + 4 + 1)
 #define ONE_MILLION 1000000u
 
+enum { FORETOLD = 1 }; /* of a range */
 enum { MADE = 1, WARM = 2, OWNED = 4, COMPLETE = 8, ALL_FLAGS = 15 };
 
 struct fc_diskmeta {
@@ -66,13 +68,13 @@ void fc_disk_range_encode(const struct fc_disk_range *range,
                           uint8_t out[FC_DISKMETA_RANGE])
 {
     struct fc_writer w = fc_writer_of(out, FC_DISKMETA_RANGE);
-    fc_put_u32(&w, VERSION);
-    fc_put_u32(&w, 0);
+    fc_put_u32(&w, RANGE_VERSION);
+    fc_put_u32(&w, range->foretold ? FORETOLD : 0);
     fc_put_u64(&w, range->first);
     fc_put_u32(&w, range->blocks);
     fc_put_u32(&w, range->valid);
     fc_put_u64(&w, range->epoch);
-    fc_put_u32(&w, range->chance_ppm);
+    fc_put_u32(&w, range->foretold ? range->chance_ppm : 0);
     fc_put_u32(&w, 0);
     fc_put_u64(&w, range->used_s);
 }
@@ -81,27 +83,39 @@ int fc_disk_range_decode(const void *buf, size_t len,
                          struct fc_disk_range *range)
 {
     struct fc_reader r = fc_reader_of(buf, len);
-    uint32_t version = fc_get_u32(&r), zero = fc_get_u32(&r);
+    memset(range, 0, sizeof(*range));
+    uint32_t version = fc_get_u32(&r), flags = fc_get_u32(&r);
     range->first = fc_get_u64(&r);
     range->blocks = fc_get_u32(&r);
     range->valid = fc_get_u32(&r);
     range->epoch = fc_get_u64(&r);
     range->chance_ppm = fc_get_u32(&r);
-    zero |= fc_get_u32(&r);
+    uint32_t zero = fc_get_u32(&r);
     range->used_s = fc_get_u64(&r);
-    return r.bad || fc_reader_left(&r) || version != VERSION || zero ||
-                   !range->blocks || range->valid > range->blocks ||
-                   range->chance_ppm > ONE_MILLION
-               ? FC_EFORMAT
-               : 0;
+    if (r.bad || fc_reader_left(&r) || version < 1 || version > RANGE_VERSION ||
+        zero || flags > (version == 1 ? 0 : FORETOLD) || !range->blocks ||
+        range->valid > range->blocks || range->chance_ppm > ONE_MILLION)
+        return FC_EFORMAT;
+    range->foretold = version == 1 ? range->chance_ppm > 0 : flags != 0;
+    return range->chance_ppm && !range->foretold ? FC_EFORMAT : 0;
 }
 
-uint32_t fc_disk_range_blocks(uint64_t blocks, uint32_t block_bytes)
+void fc_disk_reads_encode(const struct fc_readstats *s,
+                          uint8_t out[FC_DISKMETA_READS])
 {
-    uint64_t n = LEAST_RANGE / block_bytes;
-    while (n * FC_DISKMETA_RANGES < blocks)
-        n *= 2;
-    return n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+    fc_le_store(out, READS_VERSION, 4);
+    fc_le_store(out + 4, 0, 4);
+    fc_readstats_encode(s, out + 8);
+}
+
+int fc_disk_reads_decode(const void *buf, size_t len, struct fc_readstats *s)
+{
+    const uint8_t *in = buf;
+    if (len != FC_DISKMETA_READS || fc_le_load(in, 4) != READS_VERSION ||
+        fc_le_load(in + 4, 4))
+        return FC_EFORMAT;
+    fc_readstats_decode(in + 8, s);
+    return 0;
 }
 
 int fc_diskmeta_open(const char *dir, struct fc_diskmeta **meta_r)
@@ -148,17 +162,45 @@ static size_t range_prefix(const struct fc_disk_id *id, const char *host,
     return len;
 }
 
+/* A disk's one record of a kind; `*txn_r` is to be aborted after use, also
+ * after a failure when it is not NULL. */
+static int get_one(struct fc_diskmeta *m, char kind,
+                   const struct fc_disk_id *id, MDB_val *value, MDB_txn **txn_r)
+{
+    uint8_t bytes[KEY_BYTES];
+    MDB_val key = { key_of(kind, id, bytes), bytes };
+    *txn_r = NULL;
+    int r = mdb_txn_begin(m->kv.env, NULL, MDB_RDONLY, txn_r);
+    if (r)
+        return fc_kvdb_error(r);
+    r = mdb_get(*txn_r, m->kv.dbi, &key, value);
+    return r == MDB_NOTFOUND ? FC_ENOENT : fc_kvdb_error(r);
+}
+
+static int put_one(struct fc_diskmeta *m, char kind,
+                   const struct fc_disk_id *id, uint8_t *record, size_t len)
+{
+    uint8_t bytes[KEY_BYTES];
+    MDB_val key = { key_of(kind, id, bytes), bytes };
+    MDB_val value = { len, record };
+    MDB_txn *txn;
+    int r = mdb_txn_begin(m->kv.env, NULL, 0, &txn);
+    if (r)
+        return fc_kvdb_error(r);
+    r = mdb_put(txn, m->kv.dbi, &key, &value, 0);
+    if (r) {
+        mdb_txn_abort(txn);
+        return fc_kvdb_error(r);
+    }
+    return fc_kvdb_error(mdb_txn_commit(txn));
+}
+
 int fc_diskmeta_volume(struct fc_diskmeta *m, const struct fc_disk_id *id,
                        struct fc_disk_volume *v_r)
 {
-    uint8_t bytes[KEY_BYTES];
-    MDB_val key = { key_of('v', id, bytes), bytes }, value;
+    MDB_val value;
     MDB_txn *txn;
-    int r = mdb_txn_begin(m->kv.env, NULL, MDB_RDONLY, &txn);
-    if (r)
-        return fc_kvdb_error(r);
-    r = mdb_get(txn, m->kv.dbi, &key, &value);
-    int rc = r == MDB_NOTFOUND ? FC_ENOENT : fc_kvdb_error(r);
+    int rc = get_one(m, 'v', id, &value, &txn);
     if (!rc)
         rc = fc_disk_volume_decode(value.mv_data, value.mv_size, v_r);
     if (!rc)
@@ -170,19 +212,28 @@ int fc_diskmeta_volume(struct fc_diskmeta *m, const struct fc_disk_id *id,
 int fc_diskmeta_volume_put(struct fc_diskmeta *m,
                            const struct fc_disk_volume *v)
 {
-    uint8_t bytes[KEY_BYTES], record[FC_DISKMETA_VOLUME];
-    MDB_val key = { key_of('v', &v->id, bytes), bytes };
-    MDB_val value = { fc_disk_volume_encode(v, record), record };
+    uint8_t record[FC_DISKMETA_VOLUME];
+    return put_one(m, 'v', &v->id, record, fc_disk_volume_encode(v, record));
+}
+
+int fc_diskmeta_reads(struct fc_diskmeta *m, const struct fc_disk_id *id,
+                      struct fc_readstats *s_r)
+{
+    MDB_val value;
     MDB_txn *txn;
-    int r = mdb_txn_begin(m->kv.env, NULL, 0, &txn);
-    if (r)
-        return fc_kvdb_error(r);
-    r = mdb_put(txn, m->kv.dbi, &key, &value, 0);
-    if (r) {
-        mdb_txn_abort(txn);
-        return fc_kvdb_error(r);
-    }
-    return fc_kvdb_error(mdb_txn_commit(txn));
+    int rc = get_one(m, 'm', id, &value, &txn);
+    if (!rc)
+        rc = fc_disk_reads_decode(value.mv_data, value.mv_size, s_r);
+    mdb_txn_abort(txn);
+    return rc;
+}
+
+int fc_diskmeta_reads_put(struct fc_diskmeta *m, const struct fc_disk_id *id,
+                          const struct fc_readstats *s)
+{
+    uint8_t record[FC_DISKMETA_READS];
+    fc_disk_reads_encode(s, record);
+    return put_one(m, 'm', id, record, sizeof(record));
 }
 
 static bool has_prefix(const MDB_val *key, const uint8_t *prefix, size_t len)
@@ -221,6 +272,9 @@ int fc_diskmeta_forget(struct fc_diskmeta *m, const struct fc_disk_id *id)
     if (r)
         return fc_kvdb_error(r);
     r = mdb_del(txn, m->kv.dbi, &key, NULL);
+    bytes[0] = 'm';
+    if (!r || r == MDB_NOTFOUND)
+        r = mdb_del(txn, m->kv.dbi, &key, NULL);
     if (!r || r == MDB_NOTFOUND)
         r = remove_all(m, txn, bytes, range_prefix(id, NULL, bytes));
     if (r) {
@@ -281,6 +335,22 @@ int fc_diskmeta_each(struct fc_diskmeta *m,
 {
     struct each_volume e = { each, user };
     return walk(m, (const uint8_t *)"v", 1, on_volume, &e);
+}
+
+static void on_reads(void *user, const MDB_val *key, const MDB_val *value)
+{
+    struct fc_readstats one;
+    (void)key;
+    if (fc_disk_reads_decode(value->mv_data, value->mv_size, &one))
+        fc_warn("a damaged record of a disk's reads is left out");
+    else
+        fc_readstats_add(user, &one);
+}
+
+int fc_diskmeta_reads_sum(struct fc_diskmeta *m, struct fc_readstats *sum_r)
+{
+    memset(sum_r, 0, sizeof(*sum_r));
+    return walk(m, (const uint8_t *)"m", 1, on_reads, sum_r);
 }
 
 int fc_diskmeta_ranges_put(struct fc_diskmeta *m, const struct fc_disk_id *id,

@@ -3,15 +3,18 @@
 #define FC_DISKMETA_H
 
 #include "disk_id.h"
+#include "ranges.h"
+#include "readstats.h"
 
 /*
  * What is known of guests' disks and of their copies, on disk:
  * docs/formats/disk-meta.md. One process and one thread at a time.
  */
-#define FC_DISKMETA_RANGES 256u
+#define FC_DISKMETA_RANGES FC_RANGES_MAX
 #define FC_DISKMETA_VOLUME (40u + FC_DISK_PATH - 1)
 #define FC_DISKMETA_RANGE 48u
 #define FC_DISKMETA_HOST 256u
+#define FC_DISKMETA_READS (8u + FC_READSTATS_BYTES)
 
 struct fc_disk_volume {
     struct fc_disk_id id;
@@ -26,8 +29,9 @@ struct fc_disk_range {
     uint64_t first;
     uint32_t blocks, valid;
     uint64_t epoch;
+    bool foretold; /* chance_ppm is known */
     uint32_t chance_ppm;
-    uint64_t used_s;
+    uint64_t used_s; /* 0: not known */
 };
 
 /* Records' bytes. Length; 0 or FC_EFORMAT. */
@@ -39,8 +43,9 @@ void fc_disk_range_encode(const struct fc_disk_range *r,
                           uint8_t out[FC_DISKMETA_RANGE]);
 int fc_disk_range_decode(const void *buf, size_t len, struct fc_disk_range *r);
 
-/* Blocks of one range of a disk. */
-uint32_t fc_disk_range_blocks(uint64_t blocks, uint32_t block_bytes);
+void fc_disk_reads_encode(const struct fc_readstats *s,
+                          uint8_t out[FC_DISKMETA_READS]);
+int fc_disk_reads_decode(const void *buf, size_t len, struct fc_readstats *s_r);
 
 struct fc_diskmeta;
 
@@ -60,6 +65,14 @@ int fc_diskmeta_forget(struct fc_diskmeta *m, const struct fc_disk_id *id);
 int fc_diskmeta_each(struct fc_diskmeta *m,
                      void (*each)(void *user, const struct fc_disk_volume *v),
                      void *user);
+
+/* How a disk's reads were served, as its engine has counted. As above. */
+int fc_diskmeta_reads_put(struct fc_diskmeta *m, const struct fc_disk_id *id,
+                          const struct fc_readstats *s);
+int fc_diskmeta_reads(struct fc_diskmeta *m, const struct fc_disk_id *id,
+                      struct fc_readstats *s_r);
+/* Of all disks together. */
+int fc_diskmeta_reads_sum(struct fc_diskmeta *m, struct fc_readstats *sum_r);
 
 /* The ranges of the copy at `host`: in place of those that were there. */
 int fc_diskmeta_ranges_put(struct fc_diskmeta *m, const struct fc_disk_id *id,

@@ -67,12 +67,6 @@ struct fc_disk_hold *fc_disks_hold_of(struct fc_disks *s, const uint8_t *uuid)
     return NULL;
 }
 
-struct fc_disk_job *fc_disks_job(struct fc_disks *s, const uint8_t *uuid)
-{
-    struct fc_disk_hold *h = fc_disks_hold_of(s, uuid);
-    return h ? h->job : NULL;
-}
-
 static void on_begun(void *user, struct fc_disk_job *job, int rc,
                      const char *why)
 {
@@ -153,8 +147,11 @@ static void resume_guest(struct fc_disks *s, const uint8_t *uuid)
     memcpy(h->migration, fc_disk_job_migration(h->job), FC_MIGRATION_BYTES);
     h->passed = fc_disk_job_state(h->job) == FC_JOB_LEASED;
     h->passed_ms = fc_now_ms();
-    fc_info("disks of an earlier migration: %s",
-            h->passed ? "they are served on" : "they are taken back");
+    h->warm = !h->passed && fc_disk_job_state(h->job) != FC_JOB_FAILED &&
+              fc_disk_job_is_warm(h->job);
+    if (!h->warm)
+        fc_info("disks of an earlier migration: %s",
+                h->passed ? "they are served on" : "they are taken back");
 }
 
 static void resume_all(struct fc_disks *s)
@@ -261,7 +258,8 @@ int fc_disks_new(struct fc_daemon *d, struct fc_disks **disks_r)
                                    .plugin = c->nbdkit_plugin,
                                    .tool = c->block_tool,
                                    .uid = c->engine_uid,
-                                   .gid = c->engine_gid };
+                                   .gid = c->engine_gid,
+                                   .trace = d->blocktrace };
     int rc = open_databases(s);
     struct fc_incoming_args args = {
         .env = &s->env,

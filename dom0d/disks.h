@@ -23,11 +23,11 @@ struct fc_disks;
 int fc_disks_new(struct fc_daemon *d, struct fc_disks **disks_r);
 /* Leaves engines, tables and devices as they are. May be NULL; so below. */
 void fc_disks_free(struct fc_disks *s);
+/* How the reads of all disks here were served, as `stat` has it. */
+void fc_disks_counters(struct fc_disks *s, struct json_object *o);
 /* To be called each second, after the domains were counted. */
 void fc_disks_tick(struct fc_disks *s, uint64_t now_ms);
 void fc_disks_client_gone(struct fc_disks *s, struct fc_client *client);
-/* The guest's job that copies or serves, or NULL. */
-struct fc_disk_job *fc_disks_job(struct fc_disks *s, const uint8_t *uuid);
 
 /*
  * Answers a request of a name that is about disks; false when it is none of

@@ -38,12 +38,7 @@ static struct json_object *json_of(const struct fc_incoming *n)
         o, "coverage_percent",
         json_object_new_double(
             n->blocks ? 100.0 * (double)n->valid / (double)n->blocks : 0));
-    json_object_object_add(
-        o, "hit_percent",
-        json_object_new_double(n->hits + n->misses
-                                   ? 100.0 * (double)n->hits /
-                                         (double)(n->hits + n->misses)
-                                   : 0));
+    fc_readstats_show(&n->stats, o);
     fc_json_put_int(o, "received_bytes", n->received);
     fc_json_put_int(o, "reads", n->reads);
     fc_json_put_int(o, "read_ms_sum", n->read_ms);

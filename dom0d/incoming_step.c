@@ -198,6 +198,7 @@ static void on_down(void *user, const char *why, bool last)
 {
     struct fc_incoming *n = user;
     n->known = n->channel = n->asked = false;
+    fc_disk_survey_down(&n->survey);
     if (!last)
         return;
     fc_disk_engine_leave(n->engine);

@@ -29,7 +29,11 @@ struct item {
     struct item *next;
     size_t bytes;
     struct fc_trace_record record; /* its runs are `run` */
-    struct fc_trace_run run[];
+    uint32_t requests;             /* in the place of a record */
+    union {
+        struct fc_trace_run run[0];
+        struct fc_recorder_request request[0];
+    };
 };
 
 struct fc_recorder {
@@ -96,6 +100,20 @@ static void written(struct fc_recorder *r, struct item *item)
     free(item);
 }
 
+static int put_item(struct fc_recorder *r, const struct item *item)
+{
+    int rc = item->requests ? 0 : fc_trace_put(r->writer, &item->record);
+    for (uint32_t i = 0; i < item->requests && !rc; i++) {
+        const struct fc_recorder_request *q = &item->request[i];
+        const struct fc_trace_run run = { q->first, q->count };
+        const struct fc_trace_record record = {
+            .type = q->type, .time_us = q->time_us, .run_count = 1, .run = &run
+        };
+        rc = fc_trace_put(r->writer, &record);
+    }
+    return rc;
+}
+
 static int write_all_items(struct fc_recorder *r)
 {
     uint64_t flush_ms = fc_now_ms() + FLUSH_S * 1000;
@@ -104,7 +122,7 @@ static int write_all_items(struct fc_recorder *r)
     while (!rc && !end) {
         struct item *item = take(r, &flush_ms, &end);
         if (item) {
-            rc = fc_trace_put(r->writer, &item->record);
+            rc = put_item(r, item);
             written(r, item);
         }
         if (!rc && fc_now_ms() >= flush_ms) {
@@ -269,6 +287,18 @@ int fc_recorder_rates(struct fc_recorder *r, uint64_t time_us,
     if (!item)
         return FC_ENOMEM;
     item->record.rates = *rates;
+    return add(r, item);
+}
+
+int fc_recorder_requests(struct fc_recorder *r, uint32_t count,
+                         const struct fc_recorder_request *request)
+{
+    size_t bytes = sizeof(struct item) + count * sizeof(*request);
+    struct item *item = count ? malloc(bytes) : NULL;
+    if (!item)
+        return count ? FC_ENOMEM : 0;
+    *item = (struct item){ .bytes = bytes, .requests = count };
+    memcpy(item->request, request, count * sizeof(*request));
     return add(r, item);
 }
 

@@ -8,9 +8,10 @@
 #include "trace.h"
 
 /*
- * Writes a guest's dirty log to a trace (docs/formats/trace.md) in a thread of
- * its own, so that a disk that is slow, full or gone holds up nobody else. All
- * functions are the event loop's, and none of them waits but _free().
+ * Writes a guest's dirty log, or a disk's requests, to a trace
+ * (docs/formats/trace.md) in a thread of its own, so that a disk that is slow,
+ * full or gone holds up nobody else. All functions are the event loop's, and
+ * none of them waits but _free().
  */
 struct fc_recorder;
 
@@ -42,6 +43,15 @@ int fc_recorder_tick(struct fc_recorder *r, uint64_t time_us,
 /* Holds for the ticks that follow; likewise. */
 int fc_recorder_rates(struct fc_recorder *r, uint64_t time_us,
                       const struct fc_trace_rates *rates);
+
+/* A disk's requests, in order of time; likewise. */
+struct fc_recorder_request {
+    uint64_t time_us, first; /* first: sector */
+    uint32_t count;          /* sectors */
+    enum fc_trace_type type; /* FC_TRACE_READ, _WRITE, _DISCARD */
+};
+int fc_recorder_requests(struct fc_recorder *r, uint32_t count,
+                         const struct fc_recorder_request *request);
 
 /* Nothing more comes: what waits is written, and the mark of the end. */
 void fc_recorder_end(struct fc_recorder *r);

@@ -68,7 +68,10 @@ void fc_recording_end(struct fc_recording *r, bool failed, const char *reason)
     r->failed = failed;
     snprintf(r->reason, sizeof(r->reason), "%s", reason);
     fc_recording_stop(r);
-    fc_recorder_end(r->recorder);
+    if (*r->disk.vdev)
+        fc_recording_disk_end(r);
+    else
+        fc_recorder_end(r->recorder);
     fc_info("%s: its recording ends: %s", r->name, reason);
 }
 
@@ -222,7 +225,7 @@ static void tick_own(struct fc_recording *r, const struct fc_domain *domain,
         end_for_log(r, rc);
 }
 
-static const struct fc_domain *domain_of(const struct fc_recording *r)
+const struct fc_domain *fc_recording_domain(const struct fc_recording *r)
 {
     const struct fc_domains *all = &r->daemon->domains;
     for (unsigned i = 0; i < all->count; i++)
@@ -235,7 +238,7 @@ static const struct fc_domain *domain_of(const struct fc_recording *r)
 void fc_recording_go_on(struct fc_recording *r, uint64_t now_ms)
 {
     struct fc_recorder_state s;
-    const struct fc_domain *domain = domain_of(r);
+    const struct fc_domain *domain = fc_recording_domain(r);
     char why[FC_GUEST_WHY];
     fc_recorder_state(r->recorder, &s);
     if (r->error || s.rc) {

@@ -34,6 +34,22 @@ static void range(const uint8_t *data, size_t len)
     if (fc_disk_range_decode(data, len, &r))
         return;
     fc_disk_range_encode(&r, out);
+    if (data[0] == 1) { /* what is written is of the newest version */
+        if (fc_disk_range_decode(out, sizeof(out), &r))
+            abort();
+        return;
+    }
+    if (len != sizeof(out) || memcmp(out, data, len))
+        abort();
+}
+
+static void reads(const uint8_t *data, size_t len)
+{
+    struct fc_readstats s;
+    uint8_t out[FC_DISKMETA_READS];
+    if (fc_disk_reads_decode(data, len, &s))
+        return;
+    fc_disk_reads_encode(&s, out);
     if (len != sizeof(out) || memcmp(out, data, len))
         abort();
 }
@@ -44,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct fc_disk_id id;
     if (!len)
         return 0;
-    switch (data[0] % 4) {
+    switch (data[0] % 8) {
     case 0:
         lease(data + 1, len - 1);
         break;
@@ -53,6 +69,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         break;
     case 2:
         range(data + 1, len - 1);
+        break;
+    case 4:
+        reads(data + 1, len - 1);
         break;
     default:
         (void)fc_disk_id_of_key(data + 1, len - 1, &id);

@@ -55,6 +55,7 @@ static char kit_dir[64], kit_socket[96], kit_proc[96], kit_armed[96],
     kit_config[96], kit_xl[96];
 /* set by tests about disks; "": the daemon has none */
 static char kit_disks[96], kit_disks_run[96], kit_nbdkit[96], kit_tool[96];
+static char kit_sys[96]; /* "": there is none */
 static pid_t kit_daemon;
 
 static inline void kit_lock(void)
@@ -412,7 +413,7 @@ static inline int kit_run_daemon(void)
         .socket_path = kit_socket,
         .armed_dir = kit_armed,
         .proc_root = kit_proc,
-        .sys_root = "/nonexistent",
+        .sys_root = *kit_sys ? kit_sys : "/nonexistent",
         .xl_path = kit_xl,
         .keeper_uid = 65534,
         .keeper_gid = 65534,

@@ -106,12 +106,13 @@ static inline void fake_answer(const char *dir, int sock, const char *line,
     if (!strcmp(mood, "no"))
         strcpy(text, "{\"ok\":false,\"code\":\"FC_EPERM\",\"error\":\"the "
                      "engine will not\"}\n");
-    else if (!strcmp(cmd, "status")) {
-        snprintf(path, sizeof(path), "%s/status", dir);
+    else if (!strcmp(cmd, "status") || !strcmp(cmd, "ranges")) {
+        snprintf(path, sizeof(path), "%s/%s", dir, cmd);
         int fd = open(path, O_RDONLY);
-        ssize_t n = read(fd, text, sizeof(text) - 1);
+        ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
         close(fd);
-        text[n > 0 ? n : 0] = '\0';
+        if (fd >= 0)
+            text[n > 0 ? n : 0] = '\0';
     }
     json_object_put(o);
     if (strcmp(mood, "hang") && write(sock, text, strlen(text)) < 0)
@@ -169,13 +170,15 @@ static inline void disk_engine(bool owner, unsigned blocks, unsigned remaining,
                                bool channel, unsigned epoch)
 {
     char text[512];
-    snprintf(text, sizeof(text),
-             "{\"ok\":true,\"role\":\"source\",\"owner\":%s,\"state\":"
-             "\"copying\",\"blocks\":%u,\"remaining_blocks\":%u,"
-             "\"valid_blocks\":%u,\"channel\":%s,\"epoch\":%u,"
-             "\"sent_bytes\":4096,\"dirty_rate_bps\":0}\n",
-             owner ? "true" : "false", blocks, remaining, blocks - remaining,
-             channel ? "true" : "false", epoch);
+    snprintf(
+        text, sizeof(text),
+        "{\"ok\":true,\"role\":\"source\",\"owner\":%s,\"state\":"
+        "\"copying\",\"blocks\":%u,\"remaining_blocks\":%u,"
+        "\"valid_blocks\":%u,\"channel\":%s,\"epoch\":%u,"
+        "\"sent_bytes\":4096,\"dirty_rate_bps\":0,\"metrics\":{\"reads\":5,"
+        "\"hits_predictive\":6,\"misses\":2,\"latency\":[4,0,1]}}\n",
+        owner ? "true" : "false", blocks, remaining, blocks - remaining,
+        channel ? "true" : "false", epoch);
     disk_file("status.new", text);
     char from[128], to[128]; /* never half of it */
     snprintf(from, sizeof(from), "%s/status.new", kit_dir);

@@ -54,6 +54,10 @@ static void matches_a_plain_array(void **state)
         while (clear < N && model[clear])
             clear++;
         assert_int_equal(s.count, count);
+        uint32_t within = 0;
+        for (uint32_t i = b; i < b + n; i++)
+            within += model[i];
+        assert_int_equal(fc_blockset_count_range(&s, b, n), within);
         assert_int_equal(fc_blockset_test(&s, b), model[b]);
         assert_int_equal(fc_blockset_next(&s, b), next);
         assert_int_equal(fc_blockset_next_clear(&s, b), clear);

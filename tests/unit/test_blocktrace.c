@@ -165,6 +165,16 @@ static void orders_what_is_read(void **state)
     for (uint32_t i = 0; i < count; i++)
         assert_true(block[i] < 1024);
     free(block);
+    /* the parts that are asked for again and again are likelier than others */
+    float chance[4] = { -1, -1, -1, -1 };
+    assert_int_equal(
+        fc_blocktrace_chances(b, guest, "xvdb", 4 << 20, 4, chance), FC_ENOENT);
+    assert_true(chance[0] < 0);
+    assert_int_equal(
+        fc_blocktrace_chances(b, guest, "xvda", 4 << 20, 4, chance), 0);
+    assert_true(chance[1] > 0.3f && chance[1] <= 1); /* extents 4 to 7 */
+    assert_true(chance[2] < chance[1]);              /* 9: once, long ago */
+    assert_true(chance[3] == 0);                     /* never */
     /* a disk that ends within extent 5 */
     assert_int_equal(fc_blocktrace_order(b, guest, "xvda", 65536,
                                          (5 << 20) + 65537, &block, &count),

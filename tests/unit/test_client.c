@@ -41,6 +41,11 @@ static void command_lines_are_understood(void **state)
     assert_string_equal(a.uuid, UUID);
     assert_int_equal(parse("log -n 5 --level debug", &a), -1);
     assert_int_equal(a.lines, 5);
+    assert_int_equal(parse("record web1 --disk", &a), -1);
+    assert_string_equal(a.disk, "");
+    assert_int_equal(parse("record --disk=xvda1 web1", &a), -1);
+    assert_string_equal(a.disk, "xvda1");
+    assert_string_equal(a.operand[0], "web1");
     assert_int_equal(parse("record web1 -o f --seconds 60 --interval 100 "
                            "--force",
                            &a),
@@ -89,6 +94,9 @@ static void wrong_usage_exits_with_2(void **state)
         "record w --seconds 0",
         "record w --interval 49",
         "record w --interval 60001",
+        "record w --disk=",
+        "record w --disk=../etc",
+        "record w --disk=abcdefghijklmnop",
         "receive",
         "receive web1",
         "prepare",

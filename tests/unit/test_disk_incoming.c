@@ -60,6 +60,24 @@ static bool shows(const char *member, const char *value)
     return is;
 }
 
+/* A number of the only disk's only range: see control.md. */
+static int64_t range(unsigned at)
+{
+    struct json_object *reply = NULL, *list = NULL, *ranges = NULL;
+    int64_t n = -2;
+    assert_int_equal(
+        kit_ask("{\"cmd\":\"disks\",\"domain\":\"" NEW "\"}", &reply), 0);
+    json_object_object_get_ex(reply, "disks", &list);
+    if (json_object_array_length(list) == 1)
+        json_object_object_get_ex(json_object_array_get_idx(list, 0), "ranges",
+                                  &ranges);
+    if (ranges && json_object_array_length(ranges) == 1)
+        n = json_object_get_int64(json_object_array_get_idx(
+            json_object_array_get_idx(ranges, 0), at));
+    json_object_put(reply);
+    return n;
+}
+
 static bool owns(int epoch)
 {
     struct json_object *reply = NULL, *list = NULL, *o;
@@ -134,14 +152,22 @@ static void test_arrives(void **state)
     KIT_WAIT(shows("state", "filling"), );
     assert_false(disk_has("tool.log", "dm-swap"));
     /* it is this host's, but not all is there; also for a new daemon */
+    disk_file("ranges", "{\"ok\":true,\"range_blocks\":256,\"valid\":[12],"
+                        "\"used_s\":[1700000000]}\n");
     disk_engine(true, 16, 4, true, 1);
     KIT_WAIT(owns(1), );
+    KIT_WAIT(range(4) == 1, );
+    assert_int_equal(range(1), 16);
+    assert_int_equal(range(2), 12);
+    assert_int_equal(range(5), -1);
+    assert_int_equal(range(6), 1700000000);
     assert_true(shows("state", "hydrating"));
     assert_int_equal(discard(M2), 0); /* not of this migration */
     kill(kit_daemon, SIGKILL);
     waitpid(kit_daemon, NULL, 0);
     close(sock);
     kit_start();
+    assert_int_equal(range(2), 12);
     KIT_WAIT(shows("state", "hydrating"), );
     assert_int_equal(disk_count("engine.log", "start"), 1);
     assert_int_equal(disk_count("tool.log", "nbd-attach"), 1);
@@ -153,6 +179,13 @@ static void test_arrives(void **state)
                          "nbd-detach /dev/nbd7"));
     assert_true(disk_has("engine.log", "{\"cmd\":\"sync\"}"));
     assert_false(disk_is_there(RUN "/incoming"));
+    /* what is known of it is told on */
+    assert_int_equal(range(2), 16);
+    assert_int_equal(range(6), 1700000000);
+    assert_int_equal(kit_counter("disk_misses"), 2);
+    assert_int_equal(kit_counter("disk_hits_predictive"), 6);
+    assert_int_equal(kit_counter("disk_reads"), 5);
+    assert_int_equal(kit_counter("disk_read_p50_us"), 1);
     assert_int_equal(stat(path, &st), 0);
     /* what is here is not overwritten by an older owner */
     assert_int_equal(prepare(NEW, M2, "1048576", 1, "}"), FC_EPERM);

@@ -201,9 +201,9 @@ static void metadata(void **state)
                                 .block_bytes = 65536,
                                 .made = true },
                           back;
-    struct fc_disk_range r[3] = { { 0, 256, 10, 3, 500000, 9 },
-                                  { 256, 256, 0, 3, 0, 0 },
-                                  { 512, 8, 8, 3, 1000000, 0 } };
+    struct fc_disk_range r[3] = { { 0, 256, 10, 3, true, 500000, 9 },
+                                  { 256, 256, 0, 3, false, 0, 0 },
+                                  { 512, 8, 8, 3, true, 1000000, 0 } };
     struct seen seen = { 0 };
     unsigned volumes = 0;
     (void)state;
@@ -241,8 +241,93 @@ static void metadata(void **state)
     fc_disk_range_encode(&seen.last, got);
     assert_memory_equal(got, want, sizeof(want));
     fc_diskmeta_close(m);
-    assert_int_equal(fc_disk_range_blocks(16, 65536), 256);
-    assert_int_equal(fc_disk_range_blocks(1 << 20, 65536), 4096);
+    assert_int_equal(fc_range_blocks(16, 65536), 256);
+    assert_int_equal(fc_range_count(16, 65536), 1);
+    assert_int_equal(fc_range_blocks(1 << 20, 65536), 4096);
+    assert_int_equal(fc_range_count(1 << 20, 65536), 256);
+    assert_int_equal(fc_range_count(257, 65536), 2);
+    assert_true(fc_range_count(1u << 28, 4096) <= FC_RANGES_MAX);
+}
+
+static void range(void **state)
+{
+    const struct fc_disk_range r = { 256, 128, 100, 7, true, 0, 1700000000 };
+    uint8_t bytes[FC_DISKMETA_RANGE], bad[FC_DISKMETA_RANGE];
+    struct fc_disk_range back;
+    (void)state;
+    fc_disk_range_encode(&r, bytes);
+    assert_golden("disk-range", bytes, sizeof(bytes));
+    assert_int_equal(fc_disk_range_decode(bytes, sizeof(bytes), &back), 0);
+    assert_true(back.foretold);
+    assert_int_equal(back.used_s, r.used_s);
+    static const struct {
+        size_t at;
+        uint8_t value;
+    } wrong[] = { { 0, 0 },    { 0, 3 },   { 4, 2 }, { 16, 0 },
+                  { 20, 129 }, { 34, 16 }, { 36, 1 } };
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        memcpy(bad, bytes, sizeof(bad));
+        bad[wrong[i].at] = wrong[i].value;
+        assert_int_equal(fc_disk_range_decode(bad, sizeof(bad), &back),
+                         FC_EFORMAT);
+    }
+    bytes[4] = 0; /* not known, yet not zero */
+    bytes[32] = 1;
+    assert_int_equal(fc_disk_range_decode(bytes, sizeof(bytes), &back),
+                     FC_EFORMAT);
+    /* version 1: a chance of zero is none */
+    bytes[0] = 1;
+    assert_int_equal(fc_disk_range_decode(bytes, sizeof(bytes), &back), 0);
+    assert_true(back.foretold);
+    bytes[32] = 0;
+    assert_int_equal(fc_disk_range_decode(bytes, sizeof(bytes), &back), 0);
+    assert_false(back.foretold);
+    bytes[4] = 1;
+    assert_int_equal(fc_disk_range_decode(bytes, sizeof(bytes), &back),
+                     FC_EFORMAT);
+}
+
+static void reads(void **state)
+{
+    struct fc_diskmeta *m;
+    char where[96];
+    uint8_t bytes[FC_DISKMETA_READS];
+    struct fc_readstats s = { .reads = 1,
+                              .read_ns = 2,
+                              .miss_ns = 3,
+                              .hits = { 4, 5, 6, 7 },
+                              .misses = 8,
+                              .latency = { [1] = 9 } },
+                        back;
+    (void)state;
+    fc_disk_reads_encode(&s, bytes);
+    assert_golden("disk-reads", bytes, sizeof(bytes));
+    assert_int_equal(fc_disk_reads_decode(bytes, sizeof(bytes), &back), 0);
+    assert_memory_equal(&back, &s, sizeof(s));
+    assert_int_equal(fc_disk_reads_decode(bytes, sizeof(bytes) - 1, &back),
+                     FC_EFORMAT);
+    for (size_t at = 0; at < 8; at += 4) {
+        bytes[at] ^= 2;
+        assert_int_equal(fc_disk_reads_decode(bytes, sizeof(bytes), &back),
+                         FC_EFORMAT);
+        bytes[at] ^= 2;
+    }
+    snprintf(where, sizeof(where), "%s/reads", dir);
+    assert_int_equal(fc_diskmeta_open(where, &m), 0);
+    assert_int_equal(fc_diskmeta_reads(m, &ids[0], &back), FC_ENOENT);
+    assert_int_equal(fc_diskmeta_reads_put(m, &ids[0], &s), 0);
+    assert_int_equal(fc_diskmeta_reads_put(m, &ids[1], &s), 0);
+    fc_diskmeta_close(m);
+    assert_int_equal(fc_diskmeta_open(where, &m), 0);
+    assert_int_equal(fc_diskmeta_reads(m, &ids[0], &back), 0);
+    assert_memory_equal(&back, &s, sizeof(s));
+    assert_int_equal(fc_diskmeta_reads_sum(m, &back), 0);
+    assert_int_equal(back.misses, 16);
+    assert_int_equal(fc_diskmeta_forget(m, &ids[0]), 0);
+    assert_int_equal(fc_diskmeta_reads(m, &ids[0], &back), FC_ENOENT);
+    assert_int_equal(fc_diskmeta_reads_sum(m, &back), 0);
+    assert_int_equal(back.misses, 8);
+    fc_diskmeta_close(m);
 }
 
 static void names_and_paths(void **state)
@@ -282,6 +367,8 @@ int main(void)
         WITH_DB(at_the_destination),
         WITH_DB(metadata),
         cmocka_unit_test(record),
+        cmocka_unit_test(range),
+        WITH_DB(reads),
         cmocka_unit_test(names_and_paths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,12 +103,29 @@ static void compare_file(struct world *w, const char *name)
 #define FENCE(more)                                                            \
     "{\"cmd\":\"fence\"," MIGRATION ",\"epoch\":5,\"timeout_ms\":60000" more "}"
 
+/* The first of an engine's ranges: "valid" or "used_s". */
+static int64_t range_of(struct engine *e, const char *key)
+{
+    struct json_object *list = NULL;
+    struct json_object *reply = engine_ask(e, "{\"cmd\":\"ranges\"}", NULL, 0);
+    json_object_object_get_ex(reply, key, &list);
+    int64_t n = json_object_array_length(list) == 1
+                    ? json_object_get_int64(json_object_array_get_idx(list, 0))
+                    : -1;
+    assert_int_equal(fc_json_int(reply, "range_blocks", 0), 4096);
+    json_object_put(reply);
+    return n;
+}
+
 /* Would break: the disk after `xl migrate --complete-disks` is not the disk
  * before it. */
 static void complete_migration(void **state)
 {
     struct world *w = *state;
+    assert_int_equal(range_of(&w->source, "valid"), 0);
+    assert_int_equal(range_of(&w->source, "used_s"), 0);
     guest_writes(w, 200);
+    assert_true(range_of(&w->source, "used_s") > 1600000000);
     assert_int_equal(nbd_flush(w->nbd, 0), 0);
     engine_join(&w->source, &w->shadow);
     engine_await(engine_number(&w->shadow, "valid_blocks") > 0);
@@ -123,6 +140,7 @@ static void complete_migration(void **state)
     struct nbd_handle *there = attach(&w->shadow);
     compare(w, there);
     engine_await(engine_number(&w->source, "complete") == 1);
+    assert_int_equal(range_of(&w->shadow, "valid"), SIZE / BLOCK);
     /* the guest goes on at the destination */
     nbd_close(w->nbd);
     w->nbd = there;
