@@ -266,7 +266,7 @@ bool fc_adapt_offer(struct fc_adapt *a, const struct fc_adapt_window *w)
         put_window(b, a->start->shape.inputs, w);
     a->stats.offered++;
     a->stats.dropped += !room;
-    if (b->columns == COLUMNS)
+    if (room && b->columns == COLUMNS)
         pthread_cond_signal(&a->wake);
     pthread_mutex_unlock(&a->lock);
     return room;

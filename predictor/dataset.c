@@ -164,6 +164,7 @@ static int play(struct fc_dataset *d, struct fc_replay *replay,
             info->kind == FC_TRACE_MEMORY ? FC_ENGINE_MEMORY : FC_ENGINE_DISK,
         .pages = info->pages,
         .tick_ms = info->tick_ms,
+        .features_only = true,
     };
     struct fc_engine *engine = NULL;
     uint32_t every = step_ms / info->tick_ms, asked = 0;

@@ -351,8 +351,10 @@ int fc_engine_tick(struct fc_engine *e, uint32_t elapsed_ms,
             return rc;
     }
     fc_engine_gru_step(e, ticks);
-    rc = find_due(e, fresh);
-    score_due(e);
+    if (!e->config.features_only) {
+        rc = find_due(e, fresh);
+        score_due(e);
+    }
     fc_engine_take_samples(e);
     e->ticks++;
     e->round = false;

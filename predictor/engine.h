@@ -35,6 +35,9 @@ struct fc_engine_config {
     /* At least tick_ms each. Memory: 50, 1000, 10000, any. */
     uint32_t horizon_ms[FC_HORIZONS];
     const struct fc_gru_model *gru; /* NULL: no GRU. Referenced, not copied */
+    bool features_only;  /* fc_engine_features() alone is asked for: nothing
+                          * scores, and of the scorers only the regions' own
+                          * gaps learn, which are features too */
     uint32_t max_active; /* regions kept at most; 0: 16 Mi of memory, 1 Mi of
                           * a disk. Past it the longest idle ones go */
 };

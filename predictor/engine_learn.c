@@ -133,6 +133,10 @@ static void learn_from(struct fc_engine *e, unsigned z,
     uint8_t touched[FC_SAMPLES_MOST];
     uint32_t together = overlap(e, z), count = e->due_count[z]++;
     label(e, s, touched);
+    if (e->rows.horizon[z] == 1)
+        fc_gaps_learn(&e->gaps, s->n, s->quiet, touched);
+    if (e->config.features_only)
+        return;
     note_error(&e->bins[z], s, touched);
     /* a disk's reads are too rare to let a sample go */
     if (e->rows.disk || count % ((together + 1) / 2) == 0)
@@ -151,8 +155,6 @@ static void learn_from(struct fc_engine *e, unsigned z,
     if (s->gru)
         tune(e, z, s, x, touched);
     e->rows.ewma[z] = e->halflife[z].best;
-    if (e->rows.horizon[z] == 1)
-        fc_gaps_learn(&e->gaps, s->n, s->quiet, touched);
     e->labels += s->n;
 }
 
@@ -186,6 +188,12 @@ static void keep(const struct fc_engine *e, struct fc_sample *s, unsigned z,
     for (uint32_t i = 0; i < n; i++) {
         s->number[at + i] = e->regions.all[slot[i]].number;
         s->quiet[at + i] = e->now - e->regions.last[slot[i]];
+    }
+    s->gru = e->gru.model != NULL;
+    s->n = at + n;
+    if (e->config.features_only)
+        return;
+    for (uint32_t i = 0; i < n; i++) {
         s->base[at + i] = e->gru.model && w->stepped[i] ? w->base[i][z] : NAN;
         for (unsigned k = 0; k < FC_FEATURE_STRIDE; k++)
             s->x[at + i][k] = fc_samples_fixed(w->x[i][k]);
@@ -193,8 +201,6 @@ static void keep(const struct fc_engine *e, struct fc_sample *s, unsigned z,
     for (unsigned id = 0; id < FC_SCORERS; id++)
         memcpy(&s->raw[id][at], w->raw[id][z], n * sizeof(float));
     memcpy(&s->mixed[at], w->out[z], n * sizeof(float));
-    s->gru = e->gru.model != NULL;
-    s->n = at + n;
 }
 
 void fc_engine_take_samples(struct fc_engine *e)
@@ -212,7 +218,8 @@ void fc_engine_take_samples(struct fc_engine *e)
     uint32_t n = choose(e, slot);
     for (uint32_t at = 0; at < n; at += FC_ENGINE_BLOCK) {
         uint32_t some = n - at < FC_ENGINE_BLOCK ? n - at : FC_ENGINE_BLOCK;
-        fc_engine_block(e, some, slot + at);
+        if (!e->config.features_only)
+            fc_engine_block(e, some, slot + at);
         for (unsigned z = 0; z < FC_HORIZONS; z++)
             if (s[z])
                 keep(e, s[z], z, at, some, slot + at);

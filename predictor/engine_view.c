@@ -108,7 +108,7 @@ const float *fc_engine_scores(struct fc_engine *e, enum fc_scorer_id id,
                               unsigned horizon)
 {
     struct fc_engine_view *v = &e->view;
-    if (horizon >= FC_HORIZONS || e->round)
+    if (horizon >= FC_HORIZONS || e->round || e->config.features_only)
         return NULL;
     if (id == FC_SCORER_MIXTURE)
         return e->score[horizon];

@@ -108,6 +108,8 @@ static void put_memory(struct json *j, const struct fc_eval_result *r)
     enum fc_scorer_id best = fc_eval_best_simple(r, MID, &peer);
     const struct fc_eval_score *simple = r->score[best];
     const char *peer_name = fc_scorer_name(best);
+    enum fc_scorer_id later = fc_eval_best_simple(r, LONG, &peer);
+    const struct fc_eval_score *far = &r->score[later][LONG];
     put(j, &(struct figure){ r->name, "ap_gain_over_ewma_1s", "1",
                              s[MID].precision - r->best_ewma[MID], NONE, NULL,
                              NONE, false });
@@ -119,19 +121,25 @@ static void put_memory(struct json *j, const struct fc_eval_result *r)
     put_coverage(j, r->name, "coverage_5pct_1s", s[MID].memory_5,
                  simple[MID].memory_5, peer_name, NONE);
     put_coverage(j, r->name, "coverage_5pct_10s", s[LONG].memory_5,
-                 simple[LONG].memory_5, peer_name, NONE);
+                 far->memory_5, fc_scorer_name(later), NONE);
     put_coverage(j, r->name, "coverage_touched_5pct_1s", s[MID].clean_5,
                  simple[MID].clean_5, peer_name, NONE);
     put_coverage(j, r->name, "coverage_touched_5pct_10s", s[LONG].clean_5,
-                 simple[LONG].clean_5, peer_name, NONE);
+                 far->clean_5, fc_scorer_name(later), NONE);
+    /* where there is no list, there is no risk that was held or not */
     for (unsigned k = 0; k < FC_EVAL_RISKS; k++) {
-        static const char *const names[FC_EVAL_RISKS] = {
-            "staleness_ratio_1pct_1s", "staleness_ratio",
-            "staleness_ratio_5pct_10s"
+        static const char *const names[FC_EVAL_RISKS][2] = {
+            { "staleness_ratio_1pct_1s", "listed_1pct_1s" },
+            { "staleness_ratio", "listed_5pct_1s" },
+            { "staleness_ratio_5pct_10s", "listed_5pct_10s" }
         };
-        put(j, &(struct figure){ r->name, names[k], "1",
-                                 r->risk[k].seen / r->risk[k].risk, NONE, NULL,
-                                 2, true });
+        const struct fc_eval_risk *risk = &r->risk[k];
+        if (!isnan(risk->seen))
+            put(j, &(struct figure){ r->name, names[k][0], "1",
+                                     risk->seen / risk->risk, NONE, NULL, 2,
+                                     true });
+        put(j, &(struct figure){ r->name, names[k][1], "1", risk->clean, NONE,
+                                 NULL, NONE, false });
     }
 }
 
@@ -225,20 +233,22 @@ static void put_over_all(struct json *j, const struct fc_eval_result *r,
     free(v);
 }
 
-/* The share of memory traces where a risk of 5 % for 1 s was held to twice. */
+/* The share of memory traces, of those with a list, where the risk was held to
+ * twice. */
 static void put_held(struct json *j, const struct fc_eval_result *r,
-                     unsigned count)
+                     unsigned count, unsigned k, const char *metric)
 {
     unsigned n = 0, held = 0;
     for (unsigned i = 0; i < count; i++) {
-        if (r[i].info.kind != FC_TRACE_MEMORY)
+        const struct fc_eval_risk *risk = &r[i].risk[k];
+        if (r[i].info.kind != FC_TRACE_MEMORY || isnan(risk->seen))
             continue;
         n++;
-        held += r[i].risk[1].seen <= 2 * r[i].risk[1].risk;
+        held += risk->seen <= 2 * risk->risk;
     }
     if (n)
-        put(j, &(struct figure){ "mean-memory", "staleness_held_share", "1",
-                                 (double)held / n, NONE, NULL, 0.9, false });
+        put(j, &(struct figure){ "mean-memory", metric, "1", (double)held / n,
+                                 NONE, NULL, 0.9, false });
 }
 
 static void put_all_memory(struct json *j, const struct fc_eval_result *r,
@@ -263,7 +273,9 @@ static void put_all_memory(struct json *j, const struct fc_eval_result *r,
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         put_over_all(j, r, count, rows[i].what, rows[i].h, rows[i].metric,
                      rows[i].target);
-    put_held(j, r, count);
+    put_held(j, r, count, 0, "staleness_held_share_1pct_1s");
+    put_held(j, r, count, 1, "staleness_held_share");
+    put_held(j, r, count, 2, "staleness_held_share_5pct_10s");
 }
 
 int fc_eval_write_json(FILE *out, const struct fc_eval_result *r,

@@ -13,6 +13,12 @@
  * scale. As labels come late by the horizon, its step is small in proportion,
  * or it would swing.
  *
+ * However calm the past was, nothing is listed whose chance is said to be more
+ * than BEYOND times the risk: such chances are those of a guest that has just
+ * changed, of which the labels will tell only when the horizon has passed. And
+ * the past that counts is short, as long as it takes to see the risk: what one
+ * phase of a guest has taught says little about the next.
+ *
  * Two ways out of what this does not hold were tried on recorded guests and
  * hold it worse: to make no list while those of late were bad (they are made
  * again when the good times end), and to go on past a first bad chance to where
@@ -21,8 +27,9 @@
 #define LEAST_RISK 0.0001f
 #define MOST_RISK 0.5f
 #define STEPS_OCTAVE 4
-#define MEMORY_CALLS 400.0 /* at least; else MEMORY_HORIZONS */
-#define MEMORY_HORIZONS 4.0
+#define BEYOND 4.0f
+#define MEMORY_SEEN 5.0 /* calls of memory, at least: so many by the risk; */
+#define MEMORY_HORIZONS 4.0 /* or so many horizons */
 #define GAIN_STEP 0.3
 #define GAIN_LEAST (1.0 / 32)
 #define GAIN_MOST 2.0
@@ -37,9 +44,10 @@
 void fc_staleness_init(struct fc_staleness *s, float risk,
                        uint32_t horizon_ticks)
 {
-    double calls = fmax(MEMORY_CALLS, MEMORY_HORIZONS * horizon_ticks);
     *s = (struct fc_staleness){ .gain = 1, .delay = horizon_ticks };
     s->risk = fminf(fmaxf(risk, LEAST_RISK), MOST_RISK);
+    double calls =
+        fmax(MEMORY_SEEN / (double)s->risk, MEMORY_HORIZONS * horizon_ticks);
     s->memory = (float)(1 - 1 / calls);
     s->step = GAIN_STEP / (horizon_ticks + 20.0);
     s->threshold = s->risk;
@@ -115,7 +123,7 @@ void fc_staleness_learn(struct fc_staleness *s, uint32_t n, const float *p_then,
     s->labels += n;
     if (listed > 0)
         judge(s, listed, listed_stale);
-    s->threshold = find_threshold(s);
+    s->threshold = fminf(find_threshold(s), BEYOND * s->risk);
 }
 
 /* Share touched of the coldest tenth: what no threshold gets below. */

@@ -15,6 +15,7 @@
 #include "engine.h"
 #include "err.h"
 #include "io.h"
+#include "lr.h"
 #include "model.h"
 #include "synth.h"
 
@@ -186,6 +187,19 @@ static void learn(struct run *run, struct fc_gru_trainer *t)
     }
 }
 
+/* The read-out of the inputs begins where the regression does: with what a
+ * region's own gaps say. From zero it would take most of the training to get
+ * there. */
+static void begin_readout(struct fc_gru_shape shape, float *params)
+{
+    float *s = params + fc_gru_offsets(shape).ws;
+    struct fc_lr lr;
+    fc_lr_init(&lr);
+    for (unsigned k = 0; k < FC_FEATURE_STRIDE; k++)
+        for (unsigned z = 0; z < FC_GRU_OUTPUTS; z++)
+            s[k * FC_GRU_OUTPUTS + z] = lr.w[k][z];
+}
+
 static int train(struct run *run)
 {
     struct fc_gru_shape shape = { FC_FEATURE_STRIDE,
@@ -202,6 +216,7 @@ static int train(struct run *run)
     if (!params || !run->x || !run->now || !run->label || !run->weight)
         goto out;
     fc_gru_random_params(shape, run->options.seed, params);
+    begin_readout(shape, params);
     rc = fc_gru_trainer_init(&t, shape, params, STEPS, COLUMNS);
     if (rc)
         goto out;

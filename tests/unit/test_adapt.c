@@ -174,6 +174,50 @@ static void offers_are_bounded(void **state)
     fc_gru_model_unref(first);
 }
 
+/* Would break: the adaptation takes more of the processor than it may. Between
+ * two updates the thread rests in proportion to the work, however long it is
+ * kept from it besides. */
+static void keeps_to_its_share(void **state)
+{
+    const double share = 0.2;
+    (void)state;
+    struct fc_gru_model *first = start();
+    struct fc_adapt *a;
+
+    fill_window(1);
+    assert_int_equal(fc_adapt_new(first, (float)share, &a), 0);
+    struct fc_adapt_stats then = feed(a, 8);
+    struct fc_adapt_stats later = feed(a, then.updates + 1);
+    assert_true(later.wall_s >= then.cpu_s / share * 0.9);
+    fc_adapt_free(a);
+    fc_gru_model_unref(first);
+}
+
+/* Would break: a share of nothing, or one that is taken away, still costs. */
+static void no_share_no_work(void **state)
+{
+    (void)state;
+    struct fc_gru_model *first = start();
+    struct fc_adapt *a;
+
+    fill_window(1);
+    assert_int_equal(fc_adapt_new(first, 1.0f, &a), 0);
+    fc_adapt_set_share(a, 0);
+    for (unsigned i = 0; i < 100; i++)
+        assert_false(fc_adapt_offer(a, &window));
+    struct fc_adapt_stats stats = fc_adapt_stats(a);
+    assert_int_equal(stats.offered, 100);
+    assert_int_equal(stats.dropped, 100);
+    assert_int_equal(stats.updates, 0);
+    fc_adapt_set_share(a, -1);
+    assert_false(fc_adapt_offer(a, &window));
+    fc_adapt_set_share(a, 7); /* as much as there is */
+    assert_true(fc_adapt_offer(a, &window));
+    feed(a, 2);
+    fc_adapt_free(a);
+    fc_gru_model_unref(first);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -181,6 +225,8 @@ int main(void)
         cmocka_unit_test(is_compared_with_others),
         cmocka_unit_test(unknown_labels_change_nothing),
         cmocka_unit_test(offers_are_bounded),
+        cmocka_unit_test(keeps_to_its_share),
+        cmocka_unit_test(no_share_no_work),
     };
     return cmocka_run_group_tests_name("adapt", tests, NULL, NULL);
 }

@@ -374,6 +374,30 @@ static void the_table_is_whole(void **state)
     assert_null(fc_scorer_name(FC_SCORER_MIXTURE + 1));
 }
 
+/* Training would learn from other features than the engine has in service. */
+static void features_alone_are_the_same(void **state)
+{
+    struct fc_engine_config config = memory;
+    struct fc_engine *whole = engine(&config);
+    config.features_only = true;
+    struct fc_engine *bare = engine(&config);
+    (void)state;
+    for (unsigned t = 0; t < 300; t++) {
+        uint64_t before = seed;
+        guest_tick(whole, t);
+        seed = before; /* the same guest */
+        guest_tick(bare, t);
+        uint32_t n = fc_engine_active(whole);
+        assert_int_equal(fc_engine_active(bare), n);
+        assert_memory_equal(fc_engine_features(bare), fc_engine_features(whole),
+                            n * FC_FEATURE_STRIDE * sizeof(float));
+    }
+    for (unsigned id = 0; id <= FC_SCORER_MIXTURE; id++)
+        assert_null(fc_engine_scores(bare, id, 1));
+    fc_engine_destroy(bare);
+    fc_engine_destroy(whole);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -389,6 +413,7 @@ int main(void)
         cmocka_unit_test(the_gru_takes_part),
         cmocka_unit_test(quiet_regions_take_turns),
         cmocka_unit_test(the_table_is_whole),
+        cmocka_unit_test(features_alone_are_the_same),
     };
     return cmocka_run_group_tests_name("engine", tests, NULL, NULL);
 }

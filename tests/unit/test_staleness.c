@@ -85,9 +85,11 @@ static void test_holds_the_risk(void **state)
                 fc_staleness_init(&s, risks[r], delays[d]);
                 double seen = live(guests[g], 1500, delays[d]);
                 assert_true(seen < 1.3 * (double)risks[r]);
-                /* too little is as bad, unless all of it is listed */
+                /* too little is as bad, unless all of it is listed that is
+                 * not said to be worse by far */
                 assert_true(seen > 0.5 * (double)risks[r] ||
-                            fc_staleness_threshold(&s) > 0.99f);
+                            fc_staleness_threshold(&s) >
+                                fminf(0.99f, 3.99f * risks[r]));
             }
 }
 
@@ -105,6 +107,38 @@ static void test_follows_a_guest_that_changes(void **state)
     assert_true(v.held);
     assert_true(v.reachable);
     assert_true(v.confidence > 0.85f && v.confidence < 0.96f);
+}
+
+/* A calm past is no leave to list what is said to be written soon. */
+static void test_calm_ends(void **state)
+{
+    const float calm[] = { 0.4f, 0.4f, 0.01f, 0.3f };
+    const uint8_t clean[] = { 0, 0, 0, 0 };
+    (void)state;
+    fc_staleness_init(&s, 0.05f, 20);
+    for (unsigned t = 0; t < 2000; t++)
+        fc_staleness_learn(&s, 4, calm, clean, NULL,
+                           fc_staleness_threshold(&s));
+    assert_true(fc_staleness_threshold(&s) >= 0.01f);
+    assert_true(fc_staleness_threshold(&s) < 0.3f);
+}
+
+/* What a busy phase has taught is not held against the calm one after it. */
+static void test_forgets_a_phase(void **state)
+{
+    const float said[] = { 0.01f, 0.01f, 0.02f, 0.02f };
+    const uint8_t clean[] = { 0, 0, 0, 0 }, written[] = { 1, 1, 1, 1 };
+    unsigned calls = 0;
+    (void)state;
+    fc_staleness_init(&s, 0.05f, 20);
+    for (unsigned t = 0; t < 200; t++)
+        fc_staleness_learn(&s, 4, said, written, NULL,
+                           fc_staleness_threshold(&s));
+    assert_true(fc_staleness_threshold(&s) < 0.01f);
+    for (; calls < 1000 && fc_staleness_threshold(&s) < 0.02f; calls++)
+        fc_staleness_learn(&s, 4, said, clean, NULL,
+                           fc_staleness_threshold(&s));
+    assert_true(calls < 500);
 }
 
 static void test_says_what_it_cannot_hold(void **state)
@@ -161,6 +195,8 @@ int main(void)
         cmocka_unit_test(test_starts_with_what_is_said),
         cmocka_unit_test(test_holds_the_risk),
         cmocka_unit_test(test_follows_a_guest_that_changes),
+        cmocka_unit_test(test_calm_ends),
+        cmocka_unit_test(test_forgets_a_phase),
         cmocka_unit_test(test_says_what_it_cannot_hold),
         cmocka_unit_test(test_sizes_count),
         cmocka_unit_test(test_absurd_input),
