@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a job is shown as. */
+#include "ctl.h"
 #include "disk_job_int.h"
 #include "err.h"
 
@@ -55,16 +56,6 @@ enum fc_job_state fc_disk_job_state(const struct fc_disk_job *job)
     }
 }
 
-static void put_int(struct json_object *o, const char *key, uint64_t v)
-{
-    json_object_object_add(o, key, json_object_new_int64((int64_t)v));
-}
-
-static void put_text(struct json_object *o, const char *key, const char *v)
-{
-    json_object_object_add(o, key, json_object_new_string(v));
-}
-
 static uint64_t remaining(const struct disk *d)
 {
     uint64_t left = d->status.remaining * d->job->args.block_bytes;
@@ -77,18 +68,18 @@ struct json_object *fc_disk_job_disks(const struct fc_disk_job *job)
     for (unsigned i = 0; i < job->count; i++) {
         const struct disk *d = &job->disk[i];
         struct json_object *o = json_object_new_object();
-        put_text(o, "vdev", d->id.vdev);
-        put_int(o, "size", d->size);
-        put_int(o, "copy_bytes", d->size);
-        put_text(o, "target", d->target);
-        put_text(o, "volume", d->there);
-        put_int(o, "remaining_bytes", remaining(d));
-        put_int(o, "sent_bytes", d->status.sent_bytes);
-        put_int(o, "held", d->status.held);
-        put_text(o, "state", d->status.state);
+        fc_json_put_text(o, "vdev", d->id.vdev);
+        fc_json_put_int(o, "size", d->size);
+        fc_json_put_int(o, "copy_bytes", d->size);
+        fc_json_put_text(o, "target", d->target);
+        fc_json_put_text(o, "volume", d->there);
+        fc_json_put_int(o, "remaining_bytes", remaining(d));
+        fc_json_put_int(o, "sent_bytes", d->status.sent_bytes);
+        fc_json_put_int(o, "held", d->status.held);
+        fc_json_put_text(o, "state", d->status.state);
         json_object_object_add(o, "channel",
                                json_object_new_boolean(d->status.channel));
-        put_text(o, "trouble", d->moving ? d->trouble : "");
+        fc_json_put_text(o, "trouble", d->moving ? d->trouble : "");
         json_object_array_add(list, o);
     }
     return list;
@@ -122,20 +113,20 @@ struct json_object *fc_disk_job_json(const struct fc_disk_job *job)
         dirty += d->status.dirty_bps;
     }
     fc_hex_format(job->migration, FC_MIGRATION_BYTES, hex);
-    put_text(o, "migration", hex);
-    put_text(o, "host", job->args.host);
-    put_text(o, "mode", job->args.lazy ? "lazy" : "complete");
-    put_text(o, "state", fc_job_state_name(fc_disk_job_state(job)));
-    put_text(o, "reason", reason_of(job));
+    fc_json_put_text(o, "migration", hex);
+    fc_json_put_text(o, "host", job->args.host);
+    fc_json_put_text(o, "mode", job->args.lazy ? "lazy" : "complete");
+    fc_json_put_text(o, "state", fc_job_state_name(fc_disk_job_state(job)));
+    fc_json_put_text(o, "reason", reason_of(job));
     json_object_object_add(o, "passed", json_object_new_boolean(job->passed));
-    put_int(o, "total_bytes", total);
-    put_int(o, "remaining_bytes", left);
-    put_int(o, "sent_bytes", sent);
-    put_int(o, "sent_blocks", blocks);
-    put_int(o, "zero_bytes", zero);
-    put_int(o, "rate_bps", (uint64_t)job->sent_bps);
-    put_int(o, "dirty_bps", dirty);
-    put_int(o, "fence_ms", job->fence_ms);
+    fc_json_put_int(o, "total_bytes", total);
+    fc_json_put_int(o, "remaining_bytes", left);
+    fc_json_put_int(o, "sent_bytes", sent);
+    fc_json_put_int(o, "sent_blocks", blocks);
+    fc_json_put_int(o, "zero_bytes", zero);
+    fc_json_put_int(o, "rate_bps", (uint64_t)job->sent_bps);
+    fc_json_put_int(o, "dirty_bps", dirty);
+    fc_json_put_int(o, "fence_ms", job->fence_ms);
     json_object_object_add(o, "disks", fc_disk_job_disks(job));
     return o;
 }

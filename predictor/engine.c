@@ -107,7 +107,9 @@ static void init_scorers(struct fc_engine *e)
 int fc_engine_mixture_new(struct fc_engine *e)
 {
     struct fc_mixture_config config = { .horizons = FC_HORIZONS,
-                                        .names = e->live_names };
+                                        .names = e->live_names,
+                                        .by_order =
+                                            e->config.kind == FC_ENGINE_DISK };
     fc_mixture_destroy(e->mixture);
     e->mixture = NULL;
     e->nlive = 0;

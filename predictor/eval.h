@@ -125,6 +125,8 @@ struct fc_eval_result {
     uint64_t judged[FC_EVAL_HORIZONS];
     /* disks: share of the requests that are of extents not seen before */
     double unseen[FC_EVAL_HORIZONS];
+    /* disks: the hit rate of one who knows what comes */
+    double most_hits[FC_EVAL_HORIZONS];
     struct fc_eval_score score[FC_EVAL_METHODS][FC_EVAL_HORIZONS];
     /* of plain moving averages the one with the best half-life, in ticks */
     double best_ewma[FC_EVAL_HORIZONS];

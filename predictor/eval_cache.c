@@ -15,6 +15,11 @@
  * of STEP the one used longest ago. An extent used since the last tick has no
  * new chance yet; it has at least that of those which had just been used at
  * the tick before, as they were judged then.
+ *
+ * The guard looks at what a cache by least recent use and one by prediction
+ * alone, both simulated, have served of late, and makes its own like the one
+ * that served more: what that one does not hold goes first, what it holds is
+ * fetched. To simulate one takes the numbers of its extents, not their bytes.
  */
 #define LEAST_HELD 8u
 #define AHEAD_PART 20u /* of what is held may be fetched ahead in a tick */
@@ -22,6 +27,7 @@
     1.5f /* a fetched one is likelier by so much than the one to go            \
           */
 #define STEP_OCTAVES 0.5f
+#define OF_LATE 0.999f /* what an access leaves of what was before */
 #define NOT_HELD UINT32_MAX
 
 struct policy {
@@ -30,6 +36,7 @@ struct policy {
     uint64_t *stamp; /* [seen]: of the last use, or when it was fetched */
     uint32_t n;
     uint64_t hits;
+    float of_late; /* hits, the older the less */
 };
 
 struct fc_eval_cache {
@@ -46,9 +53,9 @@ struct fc_eval_cache {
 
 const char *fc_eval_policy_name(enum fc_eval_policy policy)
 {
-    static const char *const names[FC_EVAL_POLICIES] = { "lru", "lfu",
-                                                         "sequential",
-                                                         "predicted" };
+    static const char *const names[FC_EVAL_POLICIES] = {
+        "lru", "lfu", "sequential", "predicted", "guarded"
+    };
     return names[policy];
 }
 
@@ -118,12 +125,25 @@ static float chance(const struct fc_eval_cache *c, uint32_t index)
     return c->fresh[index] && p < c->fresh_p ? c->fresh_p : p;
 }
 
+/* Whom the guarded one follows. */
+static unsigned leader(const struct fc_eval_cache *c)
+{
+    return c->of[FC_EVAL_LRU].of_late > c->of[FC_EVAL_PREDICTED].of_late
+               ? FC_EVAL_LRU
+               : FC_EVAL_PREDICTED;
+}
+
 /* What is lowest goes, then what was used longest ago. */
 static double worth(const struct fc_eval_cache *c, unsigned policy,
                     uint32_t index)
 {
     if (policy == FC_EVAL_LFU)
         return (double)c->times[index];
+    if (policy == FC_EVAL_GUARDED) {
+        unsigned lead = leader(c);
+        return c->of[lead].place[index] == NOT_HELD ? -HUGE_VAL
+                                                    : worth(c, lead, index);
+    }
     if (policy == FC_EVAL_PREDICTED)
         return floor((double)(log2f(chance(c, index) + 1e-6f) / STEP_OCTAVES));
     return 0;
@@ -192,6 +212,7 @@ int fc_eval_cache_access(struct fc_eval_cache *c, uint32_t index, bool count)
         struct policy *o = &c->of[k];
         bool hit = o->place[index] != NOT_HELD;
         o->hits += count && hit;
+        o->of_late = o->of_late * OF_LATE + (hit ? 1.0f : 0);
         o->stamp[index] = c->now;
         if (!hit)
             hold(c, k, index);
@@ -240,6 +261,15 @@ static void fetch_in_order(struct fc_eval_cache *c, const uint64_t *address)
     }
 }
 
+/* Fetches an extent as used when it was. */
+static void fetch(struct fc_eval_cache *c, unsigned policy, uint32_t index)
+{
+    struct policy *o = &c->of[policy];
+    uint64_t used = o->stamp[index];
+    hold(c, policy, index);
+    o->stamp[index] = used;
+}
+
 static void fetch_likely(struct fc_eval_cache *c)
 {
     const struct policy *o = &c->of[FC_EVAL_PREDICTED];
@@ -253,9 +283,21 @@ static void fetch_likely(struct fc_eval_cache *c)
         if (o->n >= capacity(c) &&
             c->p[index] < GAIN * chance(c, last_of(c, FC_EVAL_PREDICTED)))
             break;
-        uint64_t used = o->stamp[index];
-        hold(c, FC_EVAL_PREDICTED, index);
-        o->stamp[index] = used;
+        fetch(c, FC_EVAL_PREDICTED, index);
+        left--;
+    }
+}
+
+/* What the leader holds, the likeliest first (`order` is so). */
+static void fetch_as_leader(struct fc_eval_cache *c)
+{
+    const struct policy *o = &c->of[FC_EVAL_GUARDED], *lead = &c->of[leader(c)];
+    uint32_t left = ahead(c);
+    for (uint32_t i = 0; i < c->seen && left; i++) {
+        uint32_t index = c->order[i];
+        if (o->place[index] != NOT_HELD || lead->place[index] == NOT_HELD)
+            continue;
+        fetch(c, FC_EVAL_GUARDED, index);
         left--;
     }
 }
@@ -280,6 +322,7 @@ int fc_eval_cache_tick(struct fc_eval_cache *c, uint32_t n, const float *p,
         return 0;
     fetch_in_order(c, address);
     fetch_likely(c);
+    fetch_as_leader(c);
     return 0;
 }
 

@@ -6,21 +6,23 @@
 #include <stdint.h>
 
 /*
- * A cache of extents, such as a shadow volume with a budget, managed in four
+ * A cache of extents, such as a shadow volume with a budget, managed in five
  * ways at once on the same accesses: by least recent use, by least frequent use
  * (over the whole past), by least recent use with extents fetched ahead in
- * order of address, and by prediction. The last two may fetch the same number
- * ahead each tick. One thread.
+ * order of address, by prediction, and by prediction under a guard: as least
+ * recent use would, for as long as that has served more of late. The last three
+ * may fetch the same number ahead each tick. One thread.
  */
 enum fc_eval_policy {
     FC_EVAL_LRU,
     FC_EVAL_LFU,
     FC_EVAL_SEQUENTIAL,
     FC_EVAL_PREDICTED,
+    FC_EVAL_GUARDED,
     FC_EVAL_POLICIES
 };
 
-/* "lru", "lfu", "sequential", "predicted". */
+/* "lru", "lfu", "sequential", "predicted", "guarded". */
 const char *fc_eval_policy_name(enum fc_eval_policy policy);
 
 struct fc_eval_cache;

@@ -107,10 +107,16 @@ void fc_eval_print(FILE *out, const struct fc_eval_result *r)
             h ? "," : "  requests of extents not seen before:", r->unseen[h],
             fc_eval_horizon_text(&r->info, h, text, sizeof(text)),
             h == LONG ? "\n" : "");
+    for (unsigned h = 0; disk && h < FC_EVAL_HORIZONS; h++)
+        fprintf(
+            out, "%s %.3f within %s%s",
+            h ? "," : "  hit@10% of one who knows what comes:", r->most_hits[h],
+            fc_eval_horizon_text(&r->info, h, text, sizeof(text)),
+            h == LONG ? "\n" : "");
     if (r->cached)
         fputs("  hits of a cache of 10 % of the extents:", out);
     for (unsigned k = 0; r->cached && k < FC_EVAL_POLICIES; k++)
-        fprintf(out, " %s %.3f%s", fc_eval_policy_name((enum fc_eval_policy)k),
+        fprintf(out, " %s %.4f%s", fc_eval_policy_name((enum fc_eval_policy)k),
                 r->cache_hits[k], k + 1 == FC_EVAL_POLICIES ? "\n" : ",");
     for (unsigned k = 0; k < FC_EVAL_RISKS; k++) {
         const struct fc_eval_risk *risk = &r->risk[k];

@@ -61,7 +61,8 @@ struct run {
     struct fc_curve *curve; /* [FC_EVAL_METHODS][FC_EVAL_HORIZONS] */
     double hits[FC_EVAL_METHODS][FC_EVAL_HORIZONS];
     double served[FC_EVAL_METHODS][FC_EVAL_HORIZONS];
-    double hot[FC_EVAL_HORIZONS]; /* touched, of those seen */
+    double hot[FC_EVAL_HORIZONS];  /* touched, of those seen */
+    double fits[FC_EVAL_HORIZONS]; /* and of these, what a tenth could hold */
     double wanted[FC_EVAL_HORIZONS], all[FC_EVAL_HORIZONS]; /* requests */
     struct held held[FC_EVAL_RISKS];
     struct fc_eval_cache *cache; /* NULL: not asked for */
@@ -229,6 +230,7 @@ static void judge(struct run *r, unsigned horizon)
     }
     r->wanted[horizon] += wanted;
     r->hot[horizon] += hot;
+    r->fits[horizon] += hot < keep ? hot : keep;
     r->all[horizon] += (double)fc_replay_requests_of_all(r->replay, horizon);
     r->result->judged[horizon]++;
     fc_eval_ewma_judge(&r->ewma, horizon, r->seen, touched);
@@ -352,6 +354,7 @@ static void conclude(struct run *r)
         to->base[h] =
             fc_curve_base(&r->curve[FC_SCORER_MIXTURE * FC_EVAL_HORIZONS + h]);
         to->best_ewma[h] = fc_eval_ewma_best(&r->ewma, h, &to->half_life[h]);
+        to->most_hits[h] = r->hot[h] > 0 ? r->fits[h] / r->hot[h] : 0;
         to->unseen[h] = r->all[h] > 0 ? 1 - r->wanted[h] / r->all[h] : 0;
         for (unsigned m = 0; m < FC_EVAL_METHODS; m++) {
             const struct fc_curve *c = &r->curve[m * FC_EVAL_HORIZONS + h];

@@ -26,7 +26,9 @@
     X(RATE_5, "rate-64s", 64000)                                               \
     X(RATE_6, "rate-256s", 256000)                                             \
     X(FREQUENCY, "frequency", 0)                                               \
-    /* of the region's pages touched a tick */                                 \
+    /* of the region's pages touched a tick; of a disk, whose regions have one \
+     * page: of the last six hours that saw a touch in the five minutes that   \
+     * come next; whether the day before did, or what is beside it */          \
     X(FILL_0, "fill-200ms", 200)                                               \
     X(FILL_1, "fill-4s", 4000)                                                 \
     /* of a disk's ticks with a write; of memory 0 */                          \

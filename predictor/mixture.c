@@ -31,6 +31,7 @@
 #define SIMPLE_SHARE 0.8 /* what the simple scorers have after a new phase */
 #define PHASE_LABELS 40  /* calls until a phase is no longer news */
 #define LEAD 0.05        /* by which a new leader must lead to be reported */
+#define LEADS 0.8f       /* the say of a scorer that orders better */
 #define BLOCK 256u
 
 static double of_bits(float p)
@@ -75,6 +76,12 @@ int fc_mixture_create(const struct fc_mixture_config *config,
         struct fc_mixture_horizon *z = &m->of[h];
         for (unsigned i = 0; i < m->scorers; i++)
             z->pool[i] = 1.0 / m->scorers;
+        z->leader = m->scorers;
+        if (config->by_order &&
+            !(z->rank = calloc(m->scorers + 1, sizeof(*z->rank)))) {
+            fc_mixture_destroy(m);
+            return FC_ENOMEM;
+        }
         make_shares(m, z);
     }
     *m_r = m;
@@ -83,6 +90,8 @@ int fc_mixture_create(const struct fc_mixture_config *config,
 
 void fc_mixture_destroy(struct fc_mixture *m)
 {
+    for (unsigned h = 0; m && h < m->horizons; h++)
+        free(m->of[h].rank);
     free(m);
 }
 
@@ -120,6 +129,19 @@ static void find_live(const struct fc_mixture *m,
         }
     for (unsigned k = 0; k < l->n; k++)
         l->pool[k] = (float)(z->pool[l->scorer[k]] / sum);
+}
+
+/* A leader by order has most of the say. */
+static void follow_leader(const struct fc_mixture_horizon *z, struct live *l)
+{
+    for (unsigned k = 0; k < l->n; k++) {
+        if (l->scorer[k] != z->leader)
+            continue;
+        for (unsigned j = 0; j < l->n; j++)
+            l->pool[j] *= 1 - LEADS;
+        l->pool[k] += LEADS;
+        return;
+    }
 }
 
 /* A block of at most BLOCK items; there is room for BLOCK in mean. Loops have
@@ -177,6 +199,7 @@ void fc_mixture_combine(const struct fc_mixture *m, unsigned horizon,
     struct live live;
     float mean[BLOCK];
     find_live(m, &m->of[horizon], p, &live);
+    follow_leader(&m->of[horizon], &live);
     for (uint32_t at = 0; at < n; at += BLOCK) {
         uint32_t some = n - at < BLOCK ? n - at : BLOCK;
         combine_block(&live, p, at, some, mean);
@@ -232,6 +255,17 @@ static void remember_losses(const struct fc_mixture *m,
     }
 }
 
+static void rank(const struct fc_mixture *m, struct fc_mixture_horizon *z,
+                 uint32_t n, const float *const *p, const uint8_t *touched)
+{
+    for (unsigned i = 0; i < m->scorers; i++)
+        if (p[i])
+            fc_mixture_rank_add(&z->rank[i], n, p[i], touched);
+    z->leader = fc_mixture_rank_leader(z->rank, m->scorers, z->leader);
+    for (unsigned i = 0; i <= m->scorers; i++)
+        fc_mixture_rank_fade(&z->rank[i]);
+}
+
 void fc_mixture_learn(struct fc_mixture *m, unsigned horizon, uint32_t n,
                       const float *const *p_then, const uint8_t *touched)
 {
@@ -246,7 +280,11 @@ void fc_mixture_learn(struct fc_mixture *m, unsigned horizon, uint32_t n,
         uint32_t some = n - at < BLOCK ? n - at : BLOCK;
         combine_block(&live, p_then, at, some, mean);
         add_losses(m, &live, p_then, at, some, touched, mean, loss);
+        if (z->rank)
+            fc_mixture_rank_add(&z->rank[m->scorers], some, mean, touched + at);
     }
+    if (z->rank)
+        rank(m, z, n, p_then, touched);
     for (unsigned i = 0; i <= m->scorers; i++)
         loss[i] /= n;
     reweigh(z, &live, loss);

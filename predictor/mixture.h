@@ -23,6 +23,10 @@ struct fc_mixture_config {
      * the guest cannot mislead it (LRU, EWMA, frequency, Markov, readahead).
      * 0 is allowed and switches the shift of trust off. */
     uint32_t simple;
+    /* A scorer that has ordered the labels of late clearly better than the
+     * mean has most of the say: for items of which few are touched, where
+     * losses tell scorers apart too late. 300 KB more. */
+    bool by_order;
     /* [scorers], for the explanations; must outlive the mixture. */
     const char *const *names;
 };

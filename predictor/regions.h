@@ -52,8 +52,12 @@ struct fc_block {
 /* When a region was touched in the last seven days, by slots of 40 minutes. */
 #define FC_WEEK_SLOTS 256u
 #define FC_WEEK_SLOT_MS 2400000u
+/* And in the last day, by slots of five. */
+#define FC_DAY_SLOTS 320u
+#define FC_DAY_SLOT_MS 300000u
 struct fc_week {
     uint64_t bits[FC_WEEK_SLOTS / 64];
+    uint64_t day[FC_DAY_SLOTS / 64];
 };
 
 struct fc_regions {

@@ -82,22 +82,37 @@ static void learn_shares(struct fc_region *r, unsigned pages)
     }
 }
 
-static uint32_t week_slot(const struct fc_rows *rows, uint32_t tick)
+static uint32_t slot_of(const struct fc_rows *rows, uint32_t tick,
+                        uint32_t slot_ms)
 {
     uint64_t ms = (uint64_t)tick * rows->tick_ms + rows->wall_ms;
-    return (uint32_t)(ms / FC_WEEK_SLOT_MS);
+    return (uint32_t)(ms / slot_ms);
 }
 
-/* Bits of slots between the last touch and now are a week old: cleared. */
-static void mark_week(struct fc_week *w, uint32_t last, uint32_t now)
+static uint32_t week_slot(const struct fc_rows *rows, uint32_t tick)
 {
-    uint32_t since = now - last < FC_WEEK_SLOTS ? now - last : FC_WEEK_SLOTS;
+    return slot_of(rows, tick, FC_WEEK_SLOT_MS);
+}
+
+/* Bits of slots between the last touch and now are as old as the ring is
+ * long: cleared. */
+static void mark(uint64_t *bits, uint32_t slots, uint32_t last, uint32_t now)
+{
+    uint32_t since = now - last < slots ? now - last : slots;
     for (uint32_t i = 0; i < since; i++) {
-        uint32_t at = (now - i) % FC_WEEK_SLOTS;
-        w->bits[at / 64] &= ~(1ull << at % 64);
+        uint32_t at = (now - i) % slots;
+        bits[at / 64] &= ~(1ull << at % 64);
     }
-    uint32_t at = now % FC_WEEK_SLOTS;
-    w->bits[at / 64] |= 1ull << at % 64;
+    uint32_t at = now % slots;
+    bits[at / 64] |= 1ull << at % 64;
+}
+
+static void mark_week(const struct fc_rows *rows, struct fc_week *w,
+                      uint32_t last, uint32_t now)
+{
+    mark(w->bits, FC_WEEK_SLOTS, week_slot(rows, last), week_slot(rows, now));
+    mark(w->day, FC_DAY_SLOTS, slot_of(rows, last, FC_DAY_SLOT_MS),
+         slot_of(rows, now, FC_DAY_SLOT_MS));
 }
 
 static void heat_block(struct fc_block *b, const struct fc_decay *d,
@@ -139,8 +154,7 @@ void fc_rows_touch(const struct fc_rows *rows, struct fc_regions *rs,
     if (pages > 1)
         learn_shares(r, pages);
     if (rs->week)
-        mark_week(&rs->week[slot], week_slot(rows, rs->last[slot]),
-                  week_slot(rows, now));
+        mark_week(rows, &rs->week[slot], rs->last[slot], now);
     r->touches++;
     rs->last[slot] = now;
     heat_block(fc_regions_block(rs, r->number), d, r->number, now,
@@ -236,6 +250,32 @@ static float days_ago(const struct fc_rows *rows, uint32_t slot, uint32_t days)
     return hits / slots;
 }
 
+#define HOUR (3600000u / FC_DAY_SLOT_MS)
+#define DAY (24u * HOUR)
+#define HOURS 6u
+
+/* What recurs to the minute. The share of the last hours that saw a touch in
+ * the slot that comes next; whether the day before did, and what is beside it
+ * for half. 0 when the region is not that old. */
+static void by_the_clock(const struct fc_rows *rows, uint32_t slot,
+                         float *hourly_r, float *daily_r)
+{
+    const struct fc_regions *rs = rows->regions;
+    uint32_t next = slot_of(rows, rows->now + rows->horizon[0], FC_DAY_SLOT_MS);
+    uint32_t last = slot_of(rows, rs->last[slot], FC_DAY_SLOT_MS);
+    const uint64_t *day = rs->week[slot].day;
+#define SEEN(s)                                                                \
+    ((int32_t)((s)-last) <= 0 && day[(s) % FC_DAY_SLOTS / 64] >> (s) % 64 & 1)
+    float hours = 0;
+    for (uint32_t h = 1; h <= HOURS; h++)
+        hours += SEEN(next - h * HOUR) ? 1.0f / HOURS : 0;
+    *hourly_r = hours;
+    *daily_r = SEEN(next - DAY)                               ? 0.9f
+               : SEEN(next - DAY - 1) || SEEN(next - DAY + 1) ? 0.5f
+                                                              : 0;
+#undef SEEN
+}
+
 /* 1 when `since` is 2^DUE_OCTAVES the usual time, -1 the other way. */
 FC_APPROX_INLINE float due(float log_since, float usual)
 {
@@ -263,6 +303,8 @@ FC_APPROX_INLINE void fill_logs(const struct fc_rows *rows, uint32_t slot,
     v[FC_FEATURE_FREQUENCY] = ((float)r->touches + 0.2f) / (life + 4.0f);
     v[FC_FEATURE_FILL_0] = r->fill[0] * left[RATE_200MS];
     v[FC_FEATURE_FILL_1] = r->fill[1] * left[RATE_4S];
+    if (rs->week)
+        by_the_clock(rows, slot, &v[FC_FEATURE_FILL_0], &v[FC_FEATURE_FILL_1]);
     v[FC_FEATURE_OTHER_0] = r->other[0] * left[RATE_1S];
     v[FC_FEATURE_OTHER_1] = r->other[1] * left[RATE_64S];
     v[FC_FEATURE_LEFT] = neighbour(rows, slot_below(rows, b, r->number, 1));

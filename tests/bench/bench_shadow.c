@@ -11,6 +11,10 @@
  *       first two copy the same number of bytes before the hand-over: what the
  *       order names, and at most what the link carries in -a seconds (30).
  *       Then -s seconds (60) of the load are played against the shadow.
+ *   bench_shadow order [-s SECONDS] [-a SECONDS] [TRACE...]
+ *       reckoned only, over up to eight such windows of each trace: which of
+ *       the reads would be answered by what was copied ahead, for several ways
+ *       to make the order
  */
 #include <errno.h>
 #include <json-c/json.h>
@@ -25,6 +29,7 @@
 #include <unistd.h>
 
 #include "err.h"
+#include "flip_order.h"
 #include "flip_run.h"
 #include "log.h"
 #include "map.h"
@@ -161,7 +166,8 @@ static void race(struct flip_load *l, const struct flip_terms *t, bool is_trace,
                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t pid[FLIP_METHODS];
     int bad = r == MAP_FAILED, status;
-    flip_load_predict(l);
+    flip_load_predict(l, FLIP_PAST_US, FLIP_EXTENT);
+    flip_order_print(l, t);
     flip_disk_make(l, t);
     uint64_t enough = (uint64_t)l->ordered * FLIP_BLOCK;
     if (enough > t->ahead_bytes)
@@ -242,6 +248,39 @@ static int flip(int argc, char **argv)
     return bad ? fail(json, FC_EIO) : 0;
 }
 
+static int order(int argc, char **argv)
+{
+    double seconds = 60, ahead = 30;
+    struct flip_load l;
+    for (int c; (c = getopt(argc, argv, "s:a:")) != -1;) {
+        if (c == '?')
+            return 2;
+        *(c == 's' ? &seconds : &ahead) = strtod(optarg, NULL);
+    }
+    struct flip_terms t = { .rate_bps = LINK_BPS,
+                            .window_us = (uint64_t)(seconds * 1e6),
+                            .ahead_bytes = (uint64_t)(ahead * LINK_BPS) };
+    unsigned most = (unsigned)(seconds * LINK_BPS / FLIP_BLOCK);
+    for (int i = optind; i < argc; i++) {
+        struct flip_order_sums sums = { 0 };
+        uint64_t before = UINT64_MAX;
+        char name[sizeof(l.name)] = "";
+        for (unsigned percent = 60; percent < 100; percent += 5) {
+            if (flip_load_trace(&l, argv[i], percent, t.window_us, LEAST_READS,
+                                most) &&
+                l.flip_us != before) {
+                before = l.flip_us;
+                memcpy(name, l.name, sizeof(name));
+                flip_order_compare(&l, &t, &sums);
+            }
+            flip_load_dispose(&l);
+        }
+        if (sums.windows)
+            flip_order_done(name, &sums);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     fc_log_init("bench_shadow", FC_LOG_WARN);
@@ -249,8 +288,12 @@ int main(int argc, char **argv)
         return own(argv + 2);
     if (argc >= 5 && !strcmp(argv[1], "flip"))
         return flip(argc - 2, argv + 2);
+    if (argc >= 2 && !strcmp(argv[1], "order"))
+        return order(argc - 1, argv + 1);
     fprintf(stderr, "usage: bench_shadow own DISK MAP UUID VDEV\n"
                     "       bench_shadow flip PLUGIN DIR JSON [-s SECONDS] "
-                    "[-a SECONDS] [TRACE...]\n");
+                    "[-a SECONDS] [TRACE...]\n"
+                    "       bench_shadow order [-s SECONDS] [-a SECONDS] "
+                    "[TRACE...]\n");
     return 2;
 }

@@ -9,10 +9,9 @@
 #include "err.h"
 #include "trace.h"
 
-#define EXTENT (1u << 20)
+#define EXTENT FLIP_EXTENT
 #define EXTENT_SECTORS (EXTENT / 512)
 #define TICK_MS 10000u
-#define PAST_US (7200ull * 1000000) /* the predictor is given so much of it */
 
 static void die(const char *what, const char *why)
 {
@@ -193,23 +192,26 @@ static int likelier(const void *a, const void *b)
     return x->extent < y->extent ? -1 : x->extent > y->extent;
 }
 
-static void feed(struct fc_engine *e, const struct flip_request *r)
+static void feed(struct fc_engine *e, const struct flip_request *r,
+                 uint32_t extent)
 {
-    uint64_t first = r->offset / EXTENT;
-    uint64_t n = (r->offset + r->length - 1) / EXTENT - first + 1;
+    uint64_t first = r->offset / extent;
+    uint64_t n = (r->offset + r->length - 1) / extent - first + 1;
     if (r->write ? fc_engine_write(e, first, n) : fc_engine_read(e, first, n))
         die("predictor", "not enough memory");
 }
 
-static void rank(struct flip_load *l, struct fc_engine *e)
+static void rank(struct flip_load *l, struct fc_engine *e, uint32_t extent)
 {
-    uint32_t n = fc_engine_active(e), each = EXTENT / FLIP_BLOCK;
+    uint32_t n = fc_engine_active(e), each = extent / FLIP_BLOCK;
     const struct fc_region_ref *ref = fc_engine_regions(e);
     const float *mid = fc_engine_scores(e, FC_SCORER_MIXTURE, 1);
     const float *later = fc_engine_scores(e, FC_SCORER_MIXTURE, 2);
     if (!n || !ref || !mid || !later)
         die(l->name, "the predictor has nothing to say");
     struct ranked *r = must(malloc(n * sizeof(*r)));
+    free(l->order);
+    l->ordered = 0;
     l->order = must(malloc((size_t)n * each * sizeof(*l->order)));
     for (uint32_t i = 0; i < n; i++)
         r[i] = (struct ranked){ mid[i] + later[i], (uint32_t)ref[i].first };
@@ -220,16 +222,16 @@ static void rank(struct flip_load *l, struct fc_engine *e)
     free(r);
 }
 
-void flip_load_predict(struct flip_load *l)
+void flip_load_predict(struct flip_load *l, uint64_t past_us, uint32_t extent)
 {
     struct fc_engine *e;
     struct fc_engine_config config = {
         .kind = FC_ENGINE_DISK,
-        .pages = l->size / EXTENT,
+        .pages = l->size / extent,
         .tick_ms = TICK_MS,
         .horizon_ms = { TICK_MS, 6 * TICK_MS, 48 * TICK_MS, 144 * TICK_MS },
     };
-    uint64_t start = l->flip_us > PAST_US ? l->flip_us - PAST_US : 0;
+    uint64_t start = l->flip_us > past_us ? l->flip_us - past_us : 0;
     uint64_t tick = start + TICK_MS * 1000ull;
     if (fc_engine_create(&config, &e))
         die("predictor", "cannot be made");
@@ -240,11 +242,11 @@ void flip_load_predict(struct flip_load *l)
         for (; r->time_us >= tick; tick += TICK_MS * 1000ull)
             if (fc_engine_tick(e, TICK_MS, NULL))
                 die("predictor", "not enough memory");
-        feed(e, r);
+        feed(e, r, extent);
     }
     if (fc_engine_tick(e, TICK_MS, NULL))
         die("predictor", "not enough memory");
-    rank(l, e);
+    rank(l, e, extent);
     fc_engine_destroy(e);
 }
 

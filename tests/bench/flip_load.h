@@ -8,6 +8,9 @@
 
 #define FLIP_BLOCK 65536u
 #define FLIP_REQUEST_MAX (1u << 20)
+#define FLIP_EXTENT (1u << 20)
+#define FLIP_PAST_US                                                           \
+    (7200ull * 1000000) /* what forecopyd is taken to have seen */
 
 struct flip_request {
     uint64_t time_us, offset;
@@ -41,9 +44,11 @@ void flip_load_repeating(struct flip_load *l, uint64_t window_us);
 bool flip_load_trace(struct flip_load *l, const char *path, unsigned percent,
                      uint64_t window_us, unsigned least, unsigned most);
 
-/* Fills the order in, from what was asked before the hand-over alone, the way
- * forecopyd makes it. */
-void flip_load_predict(struct flip_load *l);
+/* Fills the order in, from what was asked in at most `past_us` before the
+ * hand-over alone, by extents of `extent` bytes (whole blocks, at most
+ * FLIP_EXTENT); with FLIP_PAST_US and FLIP_EXTENT the way forecopyd makes it.
+ */
+void flip_load_predict(struct flip_load *l, uint64_t past_us, uint32_t extent);
 
 void flip_load_dispose(struct flip_load *l);
 

@@ -74,11 +74,51 @@ static void sequential_goes_by_address(void **state)
     fc_eval_cache_free(c);
 }
 
+/* Ten turns over `n` extents from `from` on, one a tick; `p` as given. */
+static void turns(struct fc_eval_cache *c, const uint64_t *address, float *p,
+                  uint32_t from, uint32_t n, bool count)
+{
+    for (uint32_t i = 0; i < 10 * n; i++) {
+        assert_int_equal(fc_eval_cache_access(c, from + i % n, count), 0);
+        assert_int_equal(fc_eval_cache_tick(c, EXTENTS, p, address), 0);
+    }
+}
+
+/* Would break: the guarded one stays with chances that mislead, or leaves those
+ * that are right. */
+static void guard_follows_the_better(void **state)
+{
+    (void)state;
+    uint64_t address[EXTENTS];
+    float p[EXTENTS] = { 0 };
+    struct fc_eval_cache *c = filled(address);
+    for (uint32_t i = 60; i < 70; i++)
+        p[i] = 0.9f; /* never asked for */
+    turns(c, address, p, 20, 5, false);
+    turns(c, address, p, 20, 5, true);
+    double lru = fc_eval_cache_hits(c, FC_EVAL_LRU);
+    double guarded = fc_eval_cache_hits(c, FC_EVAL_GUARDED);
+    assert_float_equal(lru, 1, 1e-9);
+    assert_true(fc_eval_cache_hits(c, FC_EVAL_PREDICTED) < 0.9);
+    assert_true(guarded > 0.95);
+    fc_eval_cache_free(c);
+
+    c = filled(address);
+    for (uint32_t i = 0; i < EXTENTS; i++)
+        p[i] = i >= 20 && i < 29 ? 0.9f : 0;
+    turns(c, address, p, 20, 20, false);
+    turns(c, address, p, 20, 20, true);
+    assert_float_equal(fc_eval_cache_hits(c, FC_EVAL_LRU), 0, 1e-9);
+    assert_true(fc_eval_cache_hits(c, FC_EVAL_GUARDED) > 0.3);
+    fc_eval_cache_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_keeps_its_own),
         cmocka_unit_test(sequential_goes_by_address),
+        cmocka_unit_test(guard_follows_the_better),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -258,10 +258,50 @@ static void test_bounds(void **state)
     fc_mixture_destroy(NULL);
 }
 
+#define RARE 64u /* one item of so many is touched */
+
+/* One tick: scorer 0 orders well, but so faintly that it says little more of
+ * one than of another; 1 says more, and of the wrong ones as well. */
+static void rare(float chance[2][256], uint8_t *hit)
+{
+    for (uint32_t i = 0; i < 256; i++) {
+        hit[i] = i % RARE == 0;
+        chance[0][i] = hit[i] ? 0.02f : 0.014f;
+        chance[1][i] = i % RARE < 4 ? 0.25f : 0.004f;
+    }
+}
+
+/* Would break: the scorer with the better order does not lead where it is
+ * asked for, or it does where it is not. */
+static void order_leads(void **state)
+{
+    (void)state;
+    static const char *const two[] = { "order", "loss" };
+    float chance[2][256], mean[256], lead[256];
+    const float *said[] = { chance[0], chance[1] };
+    uint8_t hit[256];
+    rare(chance, hit);
+    for (unsigned by_order = 0; by_order < 2; by_order++) {
+        struct fc_mixture_config config = {
+            .scorers = 2, .horizons = 1, .names = two, .by_order = by_order
+        };
+        struct fc_mixture *mix;
+        assert_int_equal(fc_mixture_create(&config, &mix), 0);
+        for (unsigned i = 0; i < 100; i++)
+            fc_mixture_learn(mix, 0, 256, said, hit);
+        fc_mixture_combine(mix, 0, 256, said, by_order ? lead : mean);
+        fc_mixture_destroy(mix);
+    }
+    /* 1 is wrong of items 1 to 3: believed half as much, at most */
+    assert_true(lead[1] < 0.5f * mean[1]);
+    assert_true(lead[0] > lead[4]);
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(order_leads),
         T(test_starts_even),
         T(test_follows_the_best_and_a_new_best),
         T(test_never_far_from_the_best),
