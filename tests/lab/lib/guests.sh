@@ -5,7 +5,7 @@
 help_guest() {
     cat <<'TEXT'
 usage: lab guest start N KIND [--name GUEST] [--mem MB] [--disk SIZE[,SIZE]
-                 [--script SCRIPT] [--keep]] [PARAMETER=VALUE...]
+                 [--script SCRIPT] [--keep]] [--ramdisk NAME] [PARAMETER=VALUE...]
        lab guest wait GUEST [SECONDS]
        lab guest check GUEST [SECONDS]
        lab guest disk | ip | where | console GUEST
@@ -27,6 +27,8 @@ disk_holes, disk_flush, disk_adopt; sqlite_rows, sqlite_journal.
     --script  the hotplug script (block-forecopy); `none`: a plain loop device
     --keep    the disks' files, uuid and address of the guest of that name
               that was stopped with --keep
+    --ramdisk /lab/guest/NAME.cpio of host N instead of the kind's own; `lab put`
+              puts it there
   wait     until it answers on the network
   check    has it verify all its memory (redis: all its keys; disk: all
            sectors; sqlite: all rows) and prints the verdict as JSON; exits 0
@@ -64,7 +66,7 @@ cmd_guest() {
 
 guest_start() {
     local n=${1:-} kind=${2:-} name='' mem='' extra='' ip cfg ramdisk=small
-    local disks='' script=block-forecopy keep='' uuid stanza=''
+    local disks='' script=block-forecopy keep='' uuid stanza='' other=''
     host_number "$n"
     shift 2 || wrong_usage "guest start takes N and KIND"
     while (($#)); do
@@ -74,6 +76,7 @@ guest_start() {
         --disk) disks=${2:-} && shift 2 ;;
         --script) script=${2:-} && shift 2 ;;
         --keep) keep=1 extra+=" fc.keep=1" && shift ;;
+        --ramdisk) other=${2:-} && shift 2 ;;
         *=*) extra+=" fc.$1" && shift ;;
         *) wrong_usage "guest start does not take '$1'" ;;
         esac
@@ -86,6 +89,7 @@ guest_start() {
     esac
     : "${name:=$kind}"
     [[ $name =~ ^[a-z0-9][a-z0-9-]*$ ]] || wrong_usage "bad guest name '$name'"
+    [[ ! $other || $other =~ ^[a-z0-9][a-z0-9-]*$ ]] || wrong_usage "bad ramdisk '$other'"
     [[ ! $disks || $disks =~ ^[0-9]+[KMG](,[0-9]+[KMG]){0,3}$ ]] ||
         wrong_usage "--disk takes one to four sizes: 64M,16M"
     [[ ! -e $(guest_file "$name") ]] ||
@@ -104,7 +108,7 @@ type=\"pvh\"
 vcpus=1
 memory=$mem
 kernel=\"/lab/guest/vmlinux\"
-ramdisk=\"/lab/guest/$ramdisk.cpio\"
+ramdisk=\"/lab/guest/${other:-$ramdisk}.cpio\"
 extra=\"console=hvc0 mitigations=off quiet loglevel=4 fc.kind=$kind fc.ip=$ip$extra\"
 vif=[\"mac=00:16:3e:fc:00:$(printf %02x $((${ip##*.} - 100))),bridge=xenbr0\"]
 disk=[$stanza]
