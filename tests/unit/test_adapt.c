@@ -185,7 +185,7 @@ static void keeps_to_its_share(void **state)
     struct fc_adapt *a;
 
     fill_window(1);
-    assert_int_equal(fc_adapt_new(first, (float)share, &a), 0);
+    assert_int_equal(fc_adapt_new(first, first, (float)share, &a), 0);
     struct fc_adapt_stats then = feed(a, 8);
     struct fc_adapt_stats later = feed(a, then.updates + 1);
     assert_true(later.wall_s >= then.cpu_s / share * 0.9);
@@ -201,7 +201,7 @@ static void no_share_no_work(void **state)
     struct fc_adapt *a;
 
     fill_window(1);
-    assert_int_equal(fc_adapt_new(first, 1.0f, &a), 0);
+    assert_int_equal(fc_adapt_new(first, first, 1.0f, &a), 0);
     fc_adapt_set_share(a, 0);
     for (unsigned i = 0; i < 100; i++)
         assert_false(fc_adapt_offer(a, &window));
