@@ -59,13 +59,33 @@ static int open_map(const struct fc_blkengine_config *c, uint64_t size,
     return rc;
 }
 
+/* What a cache is of, and whether it is as large. */
+static int open_home(const struct fc_blkengine_config *c,
+                     struct fc_blkengine *e)
+{
+    bool path = c->primary[0] == '/';
+    int rc = path ? fc_primary_file_open(c->primary, &e->shared)
+                  : fc_primary_nbd_open(c->primary, &e->primary);
+    if (rc && path)
+        fc_error("primary %s: %s: %m", c->primary, fc_strerror(rc));
+    if (rc)
+        return rc;
+    uint64_t size = path ? fc_primary_file_size(e->shared)
+                         : fc_primary_nbd_size(e->primary);
+    if (size == e->size)
+        return 0;
+    fc_error("the primary has %llu bytes, not %llu", (unsigned long long)size,
+             (unsigned long long)e->size);
+    return FC_EINVAL;
+}
+
 static int open_primary(const struct fc_blkengine_config *c,
                         struct fc_blkengine *e)
 {
     struct fc_sink_config sc = { .block_bytes = c->block_bytes,
                                  .size = e->size };
     if (c->role == FC_ENGINE_CACHE)
-        return fc_primary_nbd_open(c->primary, &e->primary);
+        return open_home(c, e);
     memcpy(sc.uuid, c->uuid, sizeof(sc.uuid));
     strcpy(sc.name, c->vdev);
     return fc_sink_open(&sc, &e->sink);
@@ -77,19 +97,17 @@ static int open_shadow(const struct fc_blkengine_config *c, struct fc_volume *v,
     bool cache = c->role == FC_ENGINE_CACHE;
     struct fc_map *map = NULL;
     int rc = open_primary(c, e);
-    if (!rc && cache && fc_primary_nbd_size(e->primary) != e->size) {
-        fc_error("the primary has %llu bytes, not %llu",
-                 (unsigned long long)fc_primary_nbd_size(e->primary),
-                 (unsigned long long)e->size);
-        rc = FC_EINVAL;
-    }
     if (!rc)
         rc = open_map(c, e->size, &map);
     struct fc_shadow_config config = {
         .volume = v,
         .map = map,
-        .primary = cache ? &fc_primary_nbd_ops : &fc_sink_primary,
-        .primary_user = cache ? (void *)e->primary : (void *)e->sink,
+        .primary = e->shared    ? &fc_primary_file_ops
+                   : e->primary ? &fc_primary_nbd_ops
+                                : &fc_sink_primary,
+        .primary_user = e->shared    ? (void *)e->shared
+                        : e->primary ? (void *)e->primary
+                                     : (void *)e->sink,
         .cache = cache,
         .budget_bytes = c->budget_bytes,
     };
@@ -186,6 +204,7 @@ void fc_blkengine_close(struct fc_blkengine *e)
     fc_shadow_close(e->shadow);
     fc_sink_close(e->sink);
     fc_primary_nbd_close(e->primary);
+    fc_primary_file_close(e->shared);
     *e = (struct fc_blkengine){ .config = e->config };
 }
 

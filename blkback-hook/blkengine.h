@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "feed.h"
+#include "primary_file.h"
 #include "primary_nbd.h"
 #include "ranges.h"
 #include "shadow.h"
@@ -23,7 +24,7 @@ enum fc_blkengine_role { FC_ENGINE_SOURCE, FC_ENGINE_SHADOW, FC_ENGINE_CACHE };
 struct fc_blkengine_config {
     enum fc_blkengine_role role;
     const char *volume, *map, *control; /* paths; map: not for a source */
-    const char *primary;                /* cache: an NBD URI */
+    const char *primary; /* cache: an NBD URI, or a path from / on */
     uint8_t uuid[FC_UUID_BYTES];
     char vdev[FC_VDEV_BYTES];
     uint32_t block_bytes;
@@ -41,7 +42,8 @@ struct fc_blkengine {
     struct fc_feed *feed;
     struct fc_shadow *shadow;       /* shadow, cache */
     struct fc_sink *sink;           /* shadow */
-    struct fc_primary_nbd *primary; /* cache */
+    struct fc_primary_nbd *primary; /* cache of an NBD server */
+    struct fc_primary_file *shared; /* cache of a path */
     struct fc_blkengine_ctl *ctl;
     /* when the guest asked for something of each range (ranges.h) last, in
      * seconds of 1970; 0: not since the engine was started */

@@ -102,7 +102,9 @@ static void shadow_status(struct fc_blkengine *e, struct json_object *o)
     put_int(o, "sent_bytes", k.sent_bytes);
     put_int(o, "received_bytes", e->sink ? k.received_bytes : s.received_bytes);
     put_bool(o, "channel",
-             e->sink ? k.channel : fc_primary_nbd_reachable(e->primary));
+             e->sink     ? k.channel
+             : e->shared ? s.primary_reachable
+                         : fc_primary_nbd_reachable(e->primary));
     put_bool(o, "complete", !s.remaining_blocks);
     put_int(o, "reads", s.reads);
     put_int(o, "read_ms_sum", s.read_ms_sum);

@@ -186,7 +186,7 @@ static int forecopy_config_complete(void)
     "control=PATH              (required) Control socket to listen on.\n"      \
     "uuid=UUID vdev=NAME       (required) The guest and its disk.\n"           \
     "map=PATH                  Map of the shadow or cache.\n"                  \
-    "primary=URI               NBD server that a cache is of.\n"               \
+    "primary=URI|PATH          NBD server or storage that a cache is of.\n"    \
     "block-size=SIZE           4096 to 1M, a power of 2; default 64K.\n"       \
     "size=SIZE                 Of the disk; default: the volume's.\n"          \
     "budget=SIZE               Most that a cache may hold; default: all.\n"    \

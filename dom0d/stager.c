@@ -102,6 +102,7 @@ static bool next_round(struct fc_stager *s, uint64_t now_ms)
     } else if (s->idle_pages >= s->args.pages->pfns) {
         if (now_ms - s->ranked_ms < RANK_AGAIN_MS)
             return false;
+        s->settled = true;
         begin_round(s, listed, now_ms);
     } else if (listed && !s->idle_pages && now_ms - s->round_ms >= OTHERS_MS) {
         begin_round(s, true, now_ms);
@@ -125,6 +126,7 @@ static void rank(struct fc_stager *s, uint64_t now_ms)
         s->retry_ms = now_ms + RETRY_MS;
     if (s->ranking.count) {
         s->idle_pages = 0;
+        s->settled = false;
         return;
     }
     s->idle_pages += end - first;
@@ -313,6 +315,7 @@ void fc_stager_up(struct fc_stager *s, bool new_epoch)
     s->full = false;
     s->room = 0;
     s->idle_pages = 0;
+    s->settled = false;
 }
 
 static bool is_among(uint64_t pfn, const uint64_t *pfns, uint32_t count)
@@ -369,10 +372,12 @@ void fc_stager_release(struct fc_stager *s)
 {
     s->held = false;
     s->idle_pages = 0;
+    s->settled = false;
 }
 
 bool fc_stager_is_steady(const struct fc_stager *s)
 {
+    bool looked = !s->by_list && s->idle_pages >= s->args.pages->pfns;
     return !s->jobs && !s->waiting && s->ranking.next >= s->ranking.count &&
-           !s->by_list && s->idle_pages >= s->args.pages->pfns;
+           (looked || s->settled);
 }

@@ -40,9 +40,10 @@ struct fc_stager {
     struct fc_ranking ranking;
     uint64_t slice; /* first page of those ranked now */
     uint64_t ranked_ms, retry_ms, dropped_ms;
-    uint64_t idle_pages;    /* ranked in vain since something was found */
-    uint64_t round_ms;      /* when the round began */
-    bool by_list;           /* of this round's pages the list holds the risk */
+    uint64_t idle_pages; /* ranked in vain since something was found */
+    uint64_t round_ms;   /* when the round began */
+    bool by_list;        /* of this round's pages the list holds the risk */
+    bool settled; /* the rounds before found nothing, nor has this one yet */
     struct fc_job *waiting; /* encoded, for the uplink to take; a list */
     unsigned jobs;          /* with the worker */
     bool held;              /* a migration is under way */

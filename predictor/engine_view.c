@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "wire.h"
+
 /*
  * What is handed out beyond the mixture's chances: made when asked for, for
  * all regions as of the last tick, in arrays that exist once somebody asked.
@@ -19,6 +21,17 @@ static void *sized(void *array, uint32_t *capacity, uint32_t wanted,
     if (larger)
         *capacity = wanted;
     return larger;
+}
+
+/* Bit i: byte i of the eight is at least MIXED_SHARE, a power of two below 128.
+ * The product brings the bytes' lowest bits side by side. */
+static uint16_t mixed_of(const uint8_t *share)
+{
+    const uint64_t ones = 0x0101010101010101ull;
+    uint64_t v = fc_le_load(share, 8);
+    uint64_t low = (v & ones * 0x7f) + ones * (128 - MIXED_SHARE);
+    uint64_t at = (v | low) >> 7 & ones;
+    return (uint16_t)(at * 0x0102040810204080ull >> 56);
 }
 
 const struct fc_region_ref *fc_engine_regions(struct fc_engine *e)
@@ -41,9 +54,10 @@ const struct fc_region_ref *fc_engine_regions(struct fc_engine *e)
             .quiet = e->now - rs->last[slot],
             .now = (uint16_t)(r->now & ((1u << pages) - 1)),
         };
-        for (unsigned i = 0; i < pages; i++)
-            if (!rs->shift || r->share[i] >= MIXED_SHARE)
-                refs[slot].mixed |= (uint16_t)(1u << i);
+        unsigned mixed = rs->shift ? mixed_of(r->share) |
+                                         (unsigned)mixed_of(r->share + 8) << 8
+                                   : 1;
+        refs[slot].mixed = (uint16_t)(mixed & ((1u << pages) - 1));
     }
     return refs;
 }

@@ -254,6 +254,34 @@ static void written_pages_are_staged_again(void **state)
     assert_true(now_ms - written_ms >= QUIET_MS);
 }
 
+/* Would break: a guest of which all is staged is shown as being staged each
+ * time that is looked at again. */
+static void is_steady_until_something_is_found(void **state)
+{
+    static uint64_t order[1000];
+    unsigned n = 0;
+    (void)state;
+    (void)stage_all(0.05, order, 1000);
+    for (unsigned i = 0; i < 20; i++) {
+        now_ms += 500;
+        run(0.05);
+        assert_int_equal(job_count, 0);
+        assert_true(fc_stager_is_steady(&stager));
+    }
+    fc_stager_evicted(&stager, order, 1);
+    stager.full = false;
+    for (unsigned i = 0; i < 20 && !job_count; i++) {
+        now_ms += 500;
+        run(0.05);
+    }
+    assert_int_equal(job_count, 1);
+    assert_false(fc_stager_is_steady(&stager));
+    finish_jobs(order, &n, 1000);
+    assert_int_equal(n, 1);
+    fc_stager_up(&stager, true);
+    assert_false(fc_stager_is_steady(&stager));
+}
+
 /* Would break: the list becomes untrusted in the middle of a round and what
  * was begun by it never ends. */
 static void a_list_that_is_lost(void **state)
@@ -279,6 +307,7 @@ int main(void)
         T(an_empty_list_stops_nothing),
         T(the_limit_that_was_set_stays),
         T(written_pages_are_staged_again),
+        T(is_steady_until_something_is_found),
         T(a_list_that_is_lost),
     };
     return cmocka_run_group_tests_name("stager", tests, NULL, NULL);
