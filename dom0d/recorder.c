@@ -29,11 +29,8 @@ struct item {
     struct item *next;
     size_t bytes;
     struct fc_trace_record record; /* its runs are `run` */
-    uint32_t requests;             /* in the place of a record */
-    union {
-        struct fc_trace_run run[0];
-        struct fc_recorder_request request[0];
-    };
+    uint32_t requests; /* instead of a record, in the place of its runs */
+    struct fc_trace_run run[];
 };
 
 struct fc_recorder {
@@ -100,11 +97,16 @@ static void written(struct fc_recorder *r, struct item *item)
     free(item);
 }
 
-static int put_item(struct fc_recorder *r, const struct item *item)
+static struct fc_recorder_request *requests_of(struct item *item)
+{
+    return (struct fc_recorder_request *)(void *)item->run;
+}
+
+static int put_item(struct fc_recorder *r, struct item *item)
 {
     int rc = item->requests ? 0 : fc_trace_put(r->writer, &item->record);
     for (uint32_t i = 0; i < item->requests && !rc; i++) {
-        const struct fc_recorder_request *q = &item->request[i];
+        const struct fc_recorder_request *q = &requests_of(item)[i];
         const struct fc_trace_run run = { q->first, q->count };
         const struct fc_trace_record record = {
             .type = q->type, .time_us = q->time_us, .run_count = 1, .run = &run
@@ -298,7 +300,7 @@ int fc_recorder_requests(struct fc_recorder *r, uint32_t count,
     if (!item)
         return count ? FC_ENOMEM : 0;
     *item = (struct item){ .bytes = bytes, .requests = count };
-    memcpy(item->request, request, count * sizeof(*request));
+    memcpy(requests_of(item), request, count * sizeof(*request));
     return add(r, item);
 }
 

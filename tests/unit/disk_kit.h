@@ -267,8 +267,9 @@ static inline void disk_end_engines(void)
 {
     char command[512];
     snprintf(command, sizeof(command),
-             "exec 2>/dev/null; for p in /proc/[0-9]*; do if tr '\\0' ' ' "
-             "<$p/cmdline "
+             "exec 2>/dev/null; for p in /proc/[0-9]*; do "
+             "[ $p = /proc/$$ ] && continue; " /* it has these words, too */
+             "if tr '\\0' ' ' <$p/cmdline "
              "| grep -q 'fake-engine.*%s/run'; then kill -9 "
              "${p#/proc/}; fi; done",
              kit_dir);
