@@ -19,10 +19,10 @@
  * the past that counts is short, as long as it takes to see the risk: what one
  * phase of a guest has taught says little about the next.
  *
- * Two ways out of what this does not hold were tried on recorded guests and
- * hold it worse: to make no list while those of late were bad (they are made
- * again when the good times end), and to go on past a first bad chance to where
- * the sums are good again (most such lists are bad).
+ * Two more ways were tried on recorded guests and hold it worse: to make no
+ * list while those of late were bad (they are made again when the good times
+ * end), and to go on past a first bad chance to where the sums are good again
+ * (most such lists are bad).
  */
 #define LEAST_RISK 0.0001f
 #define MOST_RISK 0.5f

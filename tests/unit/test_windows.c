@@ -17,11 +17,12 @@
 #include "gru_train.h"
 #include "windows.h"
 
-#define REGION 16u        /* pages */
-#define TICK_MS 1000u     /* a step of the GRU at each tick */
-#define HORIZON_TICKS 11u /* of the third horizon: a tenth late still counts   \
-                           */
-#define WHOLE 44u         /* steps until a window is whole: its rows and 12 */
+#define REGION 16u    /* pages */
+#define TICK_MS 1000u /* a step of the GRU at each tick */
+#define HORIZON_TICKS                                                          \
+    11u           /* of the third horizon: a tenth late still counts           \
+                   */
+#define WHOLE 44u /* steps until a window is whole: its rows and 12 */
 #define MOST_AT_ONCE 16u
 #define TICKS 400u
 #define X_ERROR 2e-4f /* of the 16 bits in which rows are kept */
