@@ -15,7 +15,7 @@
 #define DECAY 0.997f
 #define LEAST_HITS 20.0f /* before it says anything */
 /* The mean is as good as a scorer when it is better by this. */
-#define EVEN 0.99f
+#define EVEN 0.98f
 #define AHEAD 1.02f /* how much better another is than the leader */
 
 static unsigned bucket_of(float p)
