@@ -26,7 +26,8 @@ struct fc_mixture_config {
     /* A scorer that has ordered the labels of late better than the mean has
      * most of the say: for items of which few are touched, where losses tell
      * scorers apart too late. Then what was said at one time is labelled by the
-     * late[horizon]-th call of learn() from there on. 300 KB more. */
+     * late[horizon]-th call of learn() from there on. Takes a KiB more for each
+     * scorer and horizon. */
     bool by_order;
     unsigned late[FC_MIXTURE_MAX_HORIZONS];
     /* [scorers], for the explanations; must outlive the mixture. */
