@@ -122,6 +122,8 @@ int fc_engine_mixture_new(struct fc_engine *e)
         e->live[e->nlive++] = id;
     }
     config.scorers = e->nlive;
+    for (unsigned z = 0; z < FC_HORIZONS; z++)
+        config.late[z] = fc_engine_overlap(e, z);
     return fc_mixture_create(&config, &e->mixture);
 }
 

@@ -125,6 +125,8 @@ int fc_engine_mixture_new(struct fc_engine *e);
 void fc_engine_block(struct fc_engine *e, uint32_t n, const uint32_t *slot);
 
 /* engine_learn.c: what has come true; what is to be asked later. */
+/* How many samples of a horizon wait at the same time. */
+uint32_t fc_engine_overlap(const struct fc_engine *e, unsigned z);
 void fc_engine_learn(struct fc_engine *e);
 void fc_engine_take_samples(struct fc_engine *e);
 /* What a scorer's chances count for in the mixture: out[n] of raw[n]. */

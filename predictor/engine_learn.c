@@ -43,8 +43,7 @@ void fc_engine_recalibrated(const struct fc_engine *e, unsigned id, unsigned z,
         out[i] = (out[i] + raw[i]) / 2;
 }
 
-/* How many samples of a horizon wait at the same time. */
-static uint32_t overlap(const struct fc_engine *e, unsigned z)
+uint32_t fc_engine_overlap(const struct fc_engine *e, unsigned z)
 {
     uint32_t ticks = e->rows.horizon[z];
     return ticks < FC_SAMPLES_PENDING ? ticks : FC_SAMPLES_PENDING;
@@ -131,7 +130,7 @@ static void learn_from(struct fc_engine *e, unsigned z,
 {
     float x[FC_SAMPLES_MOST][FC_FEATURE_STRIDE];
     uint8_t touched[FC_SAMPLES_MOST];
-    uint32_t together = overlap(e, z), count = e->due_count[z]++;
+    uint32_t together = fc_engine_overlap(e, z), count = e->due_count[z]++;
     label(e, s, touched);
     if (e->rows.horizon[z] == 1)
         fc_gaps_learn(&e->gaps, s->n, s->quiet, touched);

@@ -77,6 +77,8 @@ int fc_mixture_create(const struct fc_mixture_config *config,
         for (unsigned i = 0; i < m->scorers; i++)
             z->pool[i] = 1.0 / m->scorers;
         z->leader = m->scorers;
+        z->late = config->late[h] < FC_MIXTURE_LATE ? config->late[h]
+                                                    : FC_MIXTURE_LATE;
         if (config->by_order &&
             !(z->rank = calloc(m->scorers + 1, sizeof(*z->rank)))) {
             fc_mixture_destroy(m);
@@ -116,19 +118,18 @@ struct live {
     float pool[FC_MIXTURE_MAX_SCORERS];
 };
 
-static void find_live(const struct fc_mixture *m,
-                      const struct fc_mixture_horizon *z, const float *const *p,
-                      struct live *l)
+static void find_live(const struct fc_mixture *m, const double *pool,
+                      const float *const *p, struct live *l)
 {
     double sum = 0;
     l->n = 0;
     for (unsigned i = 0; i < m->scorers; i++)
         if (p[i]) {
             l->scorer[l->n++] = i;
-            sum += z->pool[i];
+            sum += pool[i];
         }
     for (unsigned k = 0; k < l->n; k++)
-        l->pool[k] = (float)(z->pool[l->scorer[k]] / sum);
+        l->pool[k] = (float)(pool[l->scorer[k]] / sum);
 }
 
 /* A leader by order has most of the say. */
@@ -198,7 +199,7 @@ void fc_mixture_combine(const struct fc_mixture *m, unsigned horizon,
 {
     struct live live;
     float mean[BLOCK];
-    find_live(m, &m->of[horizon], p, &live);
+    find_live(m, m->of[horizon].pool, p, &live);
     follow_leader(&m->of[horizon], &live);
     for (uint32_t at = 0; at < n; at += BLOCK) {
         uint32_t some = n - at < BLOCK ? n - at : BLOCK;
@@ -258,6 +259,20 @@ static void remember_losses(const struct fc_mixture *m,
 static void rank(const struct fc_mixture *m, struct fc_mixture_horizon *z,
                  uint32_t n, const float *const *p, const uint8_t *touched)
 {
+    /* the mean as it was said: with the weights of then, since when so many
+     * calls have changed them */
+    unsigned ago = z->late ? z->late - 1 : 0;
+    ago = ago < z->calls ? ago : z->calls;
+    const double *pool = z->pools[(z->calls - ago) % FC_MIXTURE_LATE];
+    float mean[BLOCK];
+    struct live live;
+    find_live(m, ago ? pool : z->pool, p, &live);
+    for (uint32_t at = 0; at < n; at += BLOCK) {
+        uint32_t some = n - at < BLOCK ? n - at : BLOCK;
+        combine_block(&live, p, at, some, mean);
+        fc_mixture_rank_add(&z->rank[m->scorers], some, mean, touched + at);
+    }
+    memcpy(z->pools[z->calls++ % FC_MIXTURE_LATE], z->pool, sizeof(z->pool));
     for (unsigned i = 0; i < m->scorers; i++)
         if (p[i])
             fc_mixture_rank_add(&z->rank[i], n, p[i], touched);
@@ -273,15 +288,13 @@ void fc_mixture_learn(struct fc_mixture *m, unsigned horizon, uint32_t n,
     double loss[FC_MIXTURE_MAX_SCORERS + 1] = { 0 };
     float mean[BLOCK];
     struct live live;
-    find_live(m, z, p_then, &live);
+    find_live(m, z->pool, p_then, &live);
     if (!n || !live.n)
         return;
     for (uint32_t at = 0; at < n; at += BLOCK) {
         uint32_t some = n - at < BLOCK ? n - at : BLOCK;
         combine_block(&live, p_then, at, some, mean);
         add_losses(m, &live, p_then, at, some, touched, mean, loss);
-        if (z->rank)
-            fc_mixture_rank_add(&z->rank[m->scorers], some, mean, touched + at);
     }
     if (z->rank)
         rank(m, z, n, p_then, touched);

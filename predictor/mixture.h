@@ -23,10 +23,13 @@ struct fc_mixture_config {
      * the guest cannot mislead it (LRU, EWMA, frequency, Markov, readahead).
      * 0 is allowed and switches the shift of trust off. */
     uint32_t simple;
-    /* A scorer that has ordered the labels of late clearly better than the
-     * mean has most of the say: for items of which few are touched, where
-     * losses tell scorers apart too late. 300 KB more. */
+    /* A scorer that has ordered the labels of late better than the mean has
+     * most of the say: for items of which few are touched, where losses tell
+     * scorers apart too late. Then what was said at one time is labelled by the
+     * late[horizon]-th call of learn() from there on. Takes a KiB more for each
+     * scorer and horizon. */
     bool by_order;
+    unsigned late[FC_MIXTURE_MAX_HORIZONS];
     /* [scorers], for the explanations; must outlive the mixture. */
     const char *const *names;
 };

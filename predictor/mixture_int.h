@@ -34,6 +34,8 @@ void fc_mixture_rank_add(struct fc_mixture_rank *r, uint32_t n, const float *p,
 unsigned fc_mixture_rank_leader(const struct fc_mixture_rank *r,
                                 unsigned scorers, unsigned leader);
 
+#define FC_MIXTURE_LATE 16u /* calls, at most, by which labels come late */
+
 struct fc_mixture_horizon {
     double pool[FC_MIXTURE_MAX_SCORERS];
     float shares[FC_MIXTURE_MAX_SCORERS]; /* the same */
@@ -41,7 +43,10 @@ struct fc_mixture_horizon {
     double loss[FC_MIXTURE_MAX_SCORERS + 1];
     double losses[FC_MIXTURE_MAX_SCORERS + 1];
     struct fc_mixture_rank *rank; /* [scorers + 1], or NULL */
-    unsigned leader;              /* by rank; `scorers`: none */
+    /* the weights of the calls before, the last one in [calls - 1] */
+    double pools[FC_MIXTURE_LATE][FC_MIXTURE_MAX_SCORERS];
+    unsigned calls, late;
+    unsigned leader; /* by rank; `scorers`: none */
     uint64_t labels;
     unsigned led_by, since_phase;
     enum fc_mixture_reason reason;

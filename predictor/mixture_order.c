@@ -14,9 +14,8 @@
 #define BUCKETS_OCTAVE 4
 #define DECAY 0.997f
 #define LEAST_HITS 20.0f /* before it says anything */
-/* The mean is judged with the weights that it has now, not those of when the
- * chances were said: it looks that much better than it was. */
-#define FLATTERED 0.985f
+/* The mean is as good as a scorer when it is better by this. */
+#define EVEN 0.98f
 #define AHEAD 1.02f /* how much better another is than the leader */
 
 static unsigned bucket_of(float p)
@@ -62,11 +61,11 @@ unsigned fc_mixture_rank_leader(const struct fc_mixture_rank *r,
     float mean = average_precision(&r[scorers]);
     float had = leader < scorers ? average_precision(&r[leader]) : 0;
     unsigned best = scorers;
-    float most = mean * FLATTERED;
+    float most = mean * EVEN;
     if (mean <= 0)
         return scorers;
     /* who leads goes on until the mean is as good, or another is better */
-    if (had > mean * FLATTERED / AHEAD) {
+    if (had > mean * EVEN / AHEAD) {
         best = leader;
         most = had * AHEAD;
     }
