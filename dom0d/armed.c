@@ -144,6 +144,12 @@ static bool is_of(const MDB_val *key, const char *what)
            !memcmp(key->mv_data, what, sizeof(PROFILE) - 1);
 }
 
+static bool is_named(const MDB_val *key, const char *name)
+{
+    return key->mv_size == strlen(name) &&
+           !memcmp(key->mv_data, name, key->mv_size);
+}
+
 static void make_key(const char *what, const uint8_t *uuid,
                      uint8_t bytes[PROFILE_KEY])
 {
@@ -176,8 +182,8 @@ int fc_armed_db_each(struct fc_armed_db *db,
         return fc_kvdb_error(r);
     while (!(r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
         struct fc_armed armed;
-        if (key.mv_size == strlen(CALIBRATION) || is_of(&key, PROFILE) ||
-            is_of(&key, LEARNED))
+        if (is_named(&key, CALIBRATION) || is_named(&key, LINKS) ||
+            is_of(&key, PROFILE) || is_of(&key, LEARNED))
             continue;
         if (key.mv_size != FC_UUID_BYTES ||
             fc_armed_decode(value.mv_data, value.mv_size, &armed)) {

@@ -176,6 +176,15 @@ static void record(void *user, const struct fc_armed *armed)
     last = *armed;
 }
 
+static int nwarned;
+
+static void warned(void *user, enum fc_level level, const char *line)
+{
+    (void)user;
+    (void)line;
+    nwarned += level <= FC_LOG_WARN;
+}
+
 /* Armed guests must be found again, as they were armed. */
 static void test_armed_db(void **state)
 {
@@ -211,9 +220,17 @@ static void test_armed_db(void **state)
     assert_true(c.page_us == 12.5 && c.scan_ms == 7000.25);
     assert_true(c.fixed_ms == 80.25 && c.disks_ms == 40.5);
     assert_true(c.overhead_ms == 900.5 && c.samples == 3);
-    nrecords = 0;
+    struct fc_linkrate l = { 0 }, m;
+    fc_linkrate_learn(&l, "h", 2e6);
+    assert_int_equal(fc_armed_db_links_put(db, &l), 0);
+    fc_armed_db_links(db, &m);
+    assert_memory_equal(&l, &m, sizeof(l));
+    nrecords = nwarned = 0;
+    fc_log_set_sink(warned, NULL);
     assert_int_equal(fc_armed_db_each(db, record, NULL), 0);
+    fc_log_set_sink(NULL, NULL);
     assert_int_equal(nrecords, 1);
+    assert_int_equal(nwarned, 0); /* what else is kept is no damaged guest */
     fc_armed_db_close(db);
 }
 
