@@ -210,9 +210,20 @@ static int watch(const struct task *t, const sigset_t *signals)
     return status;
 }
 
-static void show_disk_summary(const struct task *t, struct json_object *o)
+/* The end of a summary: `what` was not always at work. */
+static void show_breaks(const struct task *t, struct json_object *o,
+                        const char *what)
 {
     int64_t breaks = fc_json_int(o, "interruptions", 0);
+    if (breaks)
+        fprintf(t->c->out, "%s was interrupted %lld time%s\n", what,
+                (long long)breaks, breaks > 1 ? "s" : "");
+    else
+        fprintf(t->c->out, "%s was not interrupted\n", what);
+}
+
+static void show_disk_summary(const struct task *t, struct json_object *o)
+{
     fc_out_text(t->c->out, t->file);
     fprintf(t->c->out, ": %lld requests of ",
             (long long)fc_json_int(o, "requests", 0));
@@ -222,27 +233,18 @@ static void show_disk_summary(const struct task *t, struct json_object *o)
             (double)fc_json_int(o, "time_ms", 0) / 1000,
             (long long)fc_json_int(o, "bytes", 0),
             (long long)fc_json_int(o, "lost", 0));
-    if (breaks)
-        fprintf(t->c->out, "tracing was interrupted %lld time%s\n",
-                (long long)breaks, breaks > 1 ? "s" : "");
-    else
-        fputs("tracing was not interrupted\n", t->c->out);
+    show_breaks(t, o, "tracing");
 }
 
 static void show_summary(const struct task *t, struct json_object *o)
 {
-    int64_t breaks = fc_json_int(o, "interruptions", 0);
     fc_out_text(t->c->out, t->file);
     fprintf(t->c->out, ": %lld ticks, %.1f s, %lld pages, %lld bytes; ",
             (long long)fc_json_int(o, "ticks", 0),
             (double)fc_json_int(o, "time_ms", 0) / 1000,
             (long long)fc_json_int(o, "pages", 0),
             (long long)fc_json_int(o, "bytes", 0));
-    if (breaks)
-        fprintf(t->c->out, "the log was interrupted %lld time%s\n",
-                (long long)breaks, breaks > 1 ? "s" : "");
-    else
-        fputs("the log was not interrupted\n", t->c->out);
+    show_breaks(t, o, "the log");
 }
 
 /* The exit status. */
