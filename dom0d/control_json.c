@@ -90,24 +90,11 @@ static double percent(uint64_t part, uint64_t whole)
     return p > 100 ? 100 : p;
 }
 
-/* Whom the predictor trusts, and how its staging list keeps its promise. */
-static void put_prediction(struct json_object *o, const struct fc_predict *p)
-{
-    char method[FC_PREDICT_METHOD];
-    struct fc_staleness_view v;
-    fc_json_put_text(o, "method", fc_predict_method(p, method));
-    if (!p->lists)
-        return;
-    fc_lists_look(p->lists, &v);
-    put_double(o, "list_confidence", (double)v.confidence);
-    put_double(o, "list_right_percent",
-               v.labels ? 100 - 100 * (double)v.seen : 0);
-}
-
 /* What only an armed guest has. */
 static void put_staging(struct json_object *o, const struct fc_guest *g)
 {
     struct fc_uplink_status s;
+    char method[FC_PREDICT_METHOD];
     const char *reason, *state = fc_guest_state(g, &reason);
     uint64_t clean = g->pages.valid + g->pages.zero;
     fc_uplink_status(g->uplink, &s);
@@ -127,7 +114,7 @@ static void put_staging(struct json_object *o, const struct fc_guest *g)
                         ? g->armed.rate_bytes
                         : fc_settings_u64(g->settings, FC_SET_STAGE_RATE));
     put_double(o, "log_share_percent", g->sampler.log_share * 100);
-    put_prediction(o, &g->predict);
+    fc_json_put_text(o, "method", fc_predict_method(&g->predict, method));
     json_object_object_add(o, "predictor",
                            fc_predict_json(&g->predict, fc_now_ms()));
     fc_json_put_int(o, "memory_bytes", fc_guest_bytes(g));
